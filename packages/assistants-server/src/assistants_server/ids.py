@@ -1,0 +1,49 @@
+"""Object ids in the shape of OpenAI's: a prefix and random letters and digits.
+
+Prefixes, lengths and alphabet were read off recorded live traffic of the Assistants API
+(openai-dotnet's session recordings, 2025): ``asst_``, ``thread_``, ``msg_``, ``run_``, ``step_``
+and ``call_`` carry 24 characters, files 22 after a hyphen, requests 32 hexadecimal digits.
+"""
+
+from __future__ import annotations
+
+import secrets
+import string
+
+_ALPHABET = string.ascii_letters + string.digits
+
+
+def _random(length: int) -> str:
+    return "".join(secrets.choice(_ALPHABET) for _ in range(length))
+
+
+def assistant_id() -> str:
+    return "asst_" + _random(24)
+
+
+def thread_id() -> str:
+    return "thread_" + _random(24)
+
+
+def message_id() -> str:
+    return "msg_" + _random(24)
+
+
+def run_id() -> str:
+    return "run_" + _random(24)
+
+
+def step_id() -> str:
+    return "step_" + _random(24)
+
+
+def call_id() -> str:
+    return "call_" + _random(24)
+
+
+def file_id() -> str:
+    return "file-" + _random(22)
+
+
+def request_id() -> str:
+    return "req_" + secrets.token_hex(16)
