@@ -1,0 +1,37 @@
+# Every target sets up what it needs; `make` alone lists them.
+SHELL := /bin/sh
+UV := scripts/uv
+# Only the first set-up shows its progress; afterwards this takes a twentieth of a second.
+QUIET = $(if $(wildcard .venv/bin),--quiet)
+SYNC = $(UV) sync $(QUIET) --locked --inexact
+RUN := $(UV) run --no-sync
+ARGS ?=
+
+.PHONY: help demo test check fix bench
+.DEFAULT_GOAL := help
+
+help: ## List the targets
+	@sed -n 's/^\([a-z]*\): .*## \(.*\)/make \1|\2/p' Makefile | while IFS='|' read -r name text; do printf '%-12s %s\n' "$$name" "$$text"; done
+
+demo: ## Talk to an agent that remembers, here in the terminal (ARGS="--help")
+	@$(SYNC) --no-default-groups --group demo
+	@exec $(RUN) python -m examples.terminal_agent $(ARGS)
+
+test: ## Run the test suite (ARGS go to pytest)
+	@$(SYNC) --group demo
+	@exec $(RUN) pytest $(ARGS)
+
+check: ## Format, lint and types; changes nothing
+	@$(SYNC) --group demo
+	@$(RUN) ruff format --check .
+	@$(RUN) ruff check .
+	@$(RUN) mypy packages/assistants-server/src packages/livekit-plugins-assistants/livekit tests examples benchmarks scripts
+
+fix: ## Apply formatting and the fixes that are safe
+	@$(SYNC)
+	@$(RUN) ruff check --fix .
+	@$(RUN) ruff format .
+
+bench: ## Measure the time to first text that the server adds
+	@$(SYNC)
+	@exec $(RUN) python -m benchmarks.first_text $(ARGS)
