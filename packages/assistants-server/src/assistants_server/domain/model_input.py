@@ -1,0 +1,162 @@
+"""What the model sees: instructions, messages, and finished tool turns where they happened.
+
+Pure. The same thread gives the same beginning turn after turn, byte for byte, so that providers'
+prompt caches hit. Unfinished tool turns are never shown: chat models refuse a call without an
+answer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import Any
+
+from .records import JsonObject, Message, Run, Step
+from .tokens import estimate
+
+_GONE = "[An image that is no longer available.]"
+
+
+def function_tools(run: Run) -> list[JsonObject]:
+    """The tools a model can be shown: functions. Hosted tools are the server's business."""
+    return [tool for tool in run.tools if tool["type"] == "function"]
+
+
+def prompt_budget(run: Run, *, window: int) -> int:
+    """Estimated tokens left for messages, beside instructions, tools and the answer.
+
+    ``max_prompt_tokens`` bounds the sum over all turns of a run, so each turn gets what is left.
+    """
+    answer = min(run.max_completion_tokens or window // 4, window // 4)
+    fixed = estimate(run.instructions or "") + sum(estimate(str(tool)) for tool in run.tools)
+    budget = window - answer - fixed
+    if run.max_prompt_tokens is not None:
+        budget = min(budget, run.max_prompt_tokens - run.usage.prompt_tokens - fixed)
+    return budget
+
+
+def response_format(run: Run) -> JsonObject | None:
+    """What to ask the model for; ``None`` for plain text, which needs no asking."""
+    chosen = run.response_format
+    if isinstance(chosen, str) or chosen["type"] == "text":
+        return None
+    return chosen
+
+
+def tool_choice(run: Run) -> str | JsonObject | None:
+    """A forced choice holds for the first turn only, or the run would never end."""
+    chosen = run.tool_choice
+    if chosen == "none":
+        return chosen
+    if run.turns or chosen == "auto":
+        return None
+    if isinstance(chosen, str) or chosen["type"] == "function":
+        return chosen
+    return None
+
+
+def image_files(messages: Iterable[Message]) -> list[str]:
+    """Ids of the uploaded images that the messages show."""
+    return [
+        block["image_file"]["file_id"]
+        for message in messages
+        if message.role == "user"
+        for block in message.content
+        if block["type"] == "image_file"
+    ]
+
+
+def build(
+    run: Run,
+    messages: Sequence[Message],
+    turns: Sequence[Step],
+    *,
+    images: Mapping[str, str],
+) -> list[dict[str, Any]]:
+    """The Chat Completions messages of a turn.
+
+    Args:
+        run: its effective instructions and exclusions.
+        messages: what is shown of the thread, oldest first.
+        turns: finished tool steps of the thread, oldest first.
+        images: data URLs by file id, of the uploaded images that still exist.
+    """
+    prompt: list[dict[str, Any]] = []
+    if run.instructions:
+        prompt.append({"role": "system", "content": run.instructions})
+    waiting = list(turns)
+    author: str | None = None  # the run that wrote the last message shown
+    for message in messages:
+        while waiting and waiting[0].after_position < message.position:
+            _show_turn(prompt, waiting.pop(0), run.excluded_ids, author)
+            author = None
+        shown = _show_message(message, images)
+        if shown is not None:
+            prompt.append(shown)
+            author = message.run_id
+    for turn in waiting:
+        _show_turn(prompt, turn, run.excluded_ids, author)
+        author = None
+    return prompt
+
+
+def _show_message(message: Message, images: Mapping[str, str]) -> dict[str, Any] | None:
+    if message.role == "assistant":
+        text = "\n".join(
+            block["text"]["value"] if block["type"] == "text" else block["refusal"]
+            for block in message.content
+            if block["type"] in ("text", "refusal")
+        )
+        return {"role": "assistant", "content": text} if text else None
+    if all(block["type"] == "text" for block in message.content):
+        text = "\n".join(block["text"]["value"] for block in message.content)
+        return {"role": "user", "content": text} if text else None
+    parts = [_part(block, images) for block in message.content]
+    return {"role": "user", "content": parts}
+
+
+def _part(block: JsonObject, images: Mapping[str, str]) -> dict[str, Any]:
+    if block["type"] == "text":
+        return {"type": "text", "text": block["text"]["value"]}
+    if block["type"] == "image_url":
+        source = block["image_url"]
+        url = source["url"]
+    else:
+        source = block["image_file"]
+        url = images.get(source["file_id"])
+        if url is None:
+            return {"type": "text", "text": _GONE}
+    return {"type": "image_url", "image_url": {"url": url, "detail": source.get("detail", "auto")}}
+
+
+def _show_turn(
+    prompt: list[dict[str, Any]], turn: Step, excluded: Collection[str], author: str | None
+) -> None:
+    calls = [
+        call
+        for call in turn.tool_calls
+        if call["type"] == "function"
+        and call["id"] not in excluded
+        and call["function"]["output"] is not None
+    ]
+    if not calls:
+        return
+    asked = [
+        {
+            "id": call["id"],
+            "type": "function",
+            "function": {
+                "name": call["function"]["name"],
+                "arguments": call["function"]["arguments"],
+            },
+        }
+        for call in calls
+    ]
+    # Text and calls of one turn were one message of the model; show them so again.
+    if author == turn.run_id and prompt and prompt[-1]["role"] == "assistant":
+        prompt[-1]["tool_calls"] = asked
+    else:
+        prompt.append({"role": "assistant", "content": None, "tool_calls": asked})
+    prompt.extend(
+        {"role": "tool", "tool_call_id": call["id"], "content": call["function"]["output"]}
+        for call in calls
+    )

@@ -1,0 +1,183 @@
+"""What a client can do with a run: create, submit outputs, cancel, look."""
+
+from __future__ import annotations
+
+import asyncio
+import weakref
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from .. import errors
+from ..clock import Clock
+from ..domain.drafts import RunDraft, ThreadDraft, ToolOutput
+from ..domain.records import Run, Thread
+from ..domain.run_state import ACTIVE
+from ..store import run_cancellation, run_creation, runs, threads, tool_outputs
+from ..store.database import Database
+from ..store.run_creation import ThreadBusy
+from ..store.run_endings import Outcome
+from . import announcements
+from .event_log import EventLog
+from .worker import Worker
+
+_LOOK_AGAIN_SECONDS = 0.25  # how often a waiting request looks for runs that another process ended
+
+
+@dataclass(frozen=True, slots=True)
+class StartedRun:
+    """A run under way. ``run`` is as the creating answer shows it; ``log`` tells the rest."""
+
+    run: Run
+    log: EventLog
+    thread: Thread | None = None
+
+
+class Runs:
+    def __init__(self, *, database: Database, worker: Worker, clock: Clock) -> None:
+        self._database = database
+        self._worker = worker
+        self._clock = clock
+        # Requests that wait for a thread stand in line; a lock lives while somebody stands there.
+        self._lines: weakref.WeakValueDictionary[str, asyncio.Lock] = weakref.WeakValueDictionary()
+
+    async def create(self, project_id: str, thread_id: str, draft: RunDraft) -> StartedRun:
+        """Create a run on a thread and start it.
+
+        Raises:
+            ApiError: see ``store.run_creation.create``; or the project's limit is reached.
+        """
+        if draft.extensions.if_active != "queue":
+            return await self._create(project_id, thread_id, draft)
+        line = self._lines.get(thread_id)
+        if line is None:
+            line = self._lines[thread_id] = asyncio.Lock()
+        async with line:
+            while True:
+                freed = self._worker.freed(thread_id)
+                try:
+                    return await self._create(project_id, thread_id, draft)
+                except ThreadBusy:
+                    await self._wait(freed)
+
+    async def _create(self, project_id: str, thread_id: str, draft: RunDraft) -> StartedRun:
+        self._worker.admit(project_id)
+        created = await self._database.write(
+            run_creation.create,
+            project_id,
+            thread_id,
+            draft,
+            now=self._now(),
+            claim=self._worker.claim(),
+            unstored=self._worker.unstored,
+        )
+        self._worker.ended(created.ended)
+        log = self._worker.launch(created.run, announcements.created(created.run))
+        return StartedRun(created.run, log)
+
+    async def create_with_thread(
+        self, project_id: str, thread: ThreadDraft, draft: RunDraft
+    ) -> StartedRun:
+        """Create a thread and its first run, and start it.
+
+        Raises:
+            ApiError: no such assistant, nothing to run on, or the project's limit is reached.
+        """
+        self._worker.admit(project_id)
+        created = await self._database.write(
+            run_creation.create_with_thread,
+            project_id,
+            thread,
+            draft,
+            now=self._now(),
+            claim=self._worker.claim(),
+        )
+        log = self._worker.launch(created.run, announcements.created(created.run, created.thread))
+        return StartedRun(created.run, log, created.thread)
+
+    async def submit(
+        self, project_id: str, thread_id: str, run_id: str, outputs: Sequence[ToolOutput]
+    ) -> StartedRun:
+        """Answer all pending calls; the run goes on in this process.
+
+        Raises:
+            ApiError: no such run, it does not wait for outputs, or not for these.
+        """
+        await self.get(project_id, thread_id, run_id)  # expires it if it is time
+        self._worker.admit(project_id)
+        run, step = await self._database.write(
+            tool_outputs.submit,
+            project_id,
+            thread_id,
+            run_id,
+            outputs,
+            claim=self._worker.claim(),
+            now=self._now(),
+        )
+        return StartedRun(run, self._worker.launch(run, announcements.resumed(run, step)))
+
+    async def cancel(self, project_id: str, thread_id: str, run_id: str) -> Run:
+        """Ask the run to stop; the answer says ``cancelling``.
+
+        Raises:
+            ApiError: no such run, or it has ended or is being cancelled.
+        """
+        await self.get(project_id, thread_id, run_id)
+        run, ending = await self._database.write(
+            run_cancellation.cancel, project_id, thread_id, run_id, now=self._now()
+        )
+        if ending is not None:
+            self._worker.ended([ending])
+        else:
+            self._worker.stop(run, Outcome(cause="stop"))
+        return run
+
+    async def get(self, project_id: str, thread_id: str, run_id: str) -> Run:
+        """The run as it is now: one whose time is over expires before it is shown.
+
+        Raises:
+            NotFound: no such thread or run.
+        """
+        run = await self._database.read(runs.get, project_id, thread_id, run_id)
+        if self._is_overdue(run):
+            await self._worker.expire(run)
+            run = await self._database.read(runs.get, project_id, thread_id, run_id)
+        return run
+
+    async def delete_thread(self, project_id: str, thread_id: str) -> None:
+        """With everything in it; a run under way is dropped silently.
+
+        Raises:
+            NotFound: no such thread.
+        """
+        active = await self._database.write(threads.delete, project_id, thread_id)
+        if active is not None:
+            self._worker.deleted(active)
+        self._worker.free(thread_id)
+
+    async def abandon(self, run: Run) -> None:
+        """The run's stream has lost its reader; cancels a run that was created to end then."""
+        if not run.cancel_on_disconnect:
+            return
+        try:
+            await self.cancel(run.project_id, run.thread_id, run.id)
+        except errors.ApiError:
+            return  # it has ended, or is gone with its thread
+
+    async def _wait(self, freed: asyncio.Event) -> None:
+        waiting = asyncio.ensure_future(freed.wait())
+        sleeping = asyncio.ensure_future(self._clock.sleep(_LOOK_AGAIN_SECONDS))
+        try:
+            await asyncio.wait({waiting, sleeping}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            waiting.cancel()
+            sleeping.cancel()
+
+    def _is_overdue(self, run: Run) -> bool:
+        return (
+            run.status in ACTIVE
+            and run.expires_at is not None
+            and run.expires_at <= self._clock.now()
+        )
+
+    def _now(self) -> int:
+        return int(self._clock.now())

@@ -1,0 +1,259 @@
+"""Owns every run this process executes: launches, limits, renews leases, sweeps, drains.
+
+The database is the only coordination between processes. A run carries its owner and a lease; the
+owner renews while it works, and learns from the same statement which of its runs others have
+ended. What no process renews any more is settled by whoever looks first: a run that was never
+started is executed, one that was half done fails with a plain reason, one that was being cancelled
+is cancelled. Overdue runs expire. So every run ends, whatever happens to its process.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+from collections.abc import Iterable, Sequence
+
+from .. import errors
+from ..clock import Clock
+from ..domain.records import Failure, Run
+from ..domain.run_events import RunEvent
+from ..providers.contract import ModelProvider
+from ..settings import Settings
+from ..store import files, run_endings, runs
+from ..store.database import Database, DatabaseError
+from ..store.run_creation import Claim
+from ..store.run_endings import Ending, Outcome, Unstored
+from .event_log import EventLog
+from .run_execution import RunExecution, Stop
+
+logger = logging.getLogger(__name__)
+
+_SWEEPS_PER_LEASE = 5  # a lease survives four sweeps that fail or come late
+_SWEEP_LIMIT = 100  # runs settled in one sweep, so that a sweep stays short
+_UPLOAD_SECONDS = 3600  # an upload that has not finished by then has broken off
+
+DIED = Failure(
+    code="server_error",
+    message="The server that was working on this run stopped before the run was done.",
+)
+SHUT_DOWN = Failure(
+    code="server_error", message="The server was shut down before the run was done."
+)
+
+
+class Worker:
+    def __init__(
+        self, *, database: Database, provider: ModelProvider, clock: Clock, settings: Settings
+    ) -> None:
+        self.id = f"worker_{secrets.token_hex(8)}"
+        self._database = database
+        self._provider = provider
+        self._clock = clock
+        self._settings = settings
+        self._executions: dict[str, RunExecution] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._freed: dict[str, asyncio.Event] = {}
+        self._unclaimed: set[str] = set()  # ours in the store at the last sweep, yet not running
+        self._sweeper: asyncio.Task[None] | None = None
+        self._draining = False
+
+    # Life
+
+    async def start(self) -> None:
+        """Settle what earlier processes left, then keep doing so."""
+        await self._sweep()
+        self._sweeper = asyncio.create_task(self._keep_sweeping(), name="run sweeper")
+
+    async def drain(self, grace: float) -> None:
+        """Refuse new runs, let running ones end for ``grace`` seconds, then fail the rest."""
+        self._draining = True
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=grace)
+        for execution in list(self._executions.values()):
+            execution.stop(Stop(outcome=Outcome(cause="fail", failure=SHUT_DOWN)))
+        if self._tasks:
+            await asyncio.wait(self._tasks)
+        if self._sweeper is not None:
+            self._sweeper.cancel()
+            await asyncio.wait([self._sweeper])
+
+    # Executing
+
+    def admit(self, project_id: str) -> None:
+        """Raises:
+        Unavailable: the server is shutting down.
+        TooManyRequests: the project has as many runs under way as it may.
+        """
+        if self._draining:
+            raise errors.Unavailable("The server is shutting down.")
+        running = sum(
+            execution.run.project_id == project_id for execution in self._executions.values()
+        )
+        if running >= self._settings.max_active_runs:
+            raise errors.TooManyRequests(
+                f"Too many runs at once: this server allows {self._settings.max_active_runs} "
+                "for a project.",
+                code="rate_limit_exceeded",
+                headers={"Retry-After": "1"},
+            )
+
+    def claim(self) -> Claim:
+        """What a transaction writes on a run that this process is going to execute."""
+        now = self._clock.now()
+        return Claim(
+            owner=self.id,
+            lease_until=now + self._settings.lease,
+            expires_at=int(now + self._settings.run_expiry),
+        )
+
+    def launch(self, run: Run, first_events: Sequence[RunEvent] = ()) -> EventLog:
+        """Execute a run that is claimed for this process; returns its log."""
+        log = EventLog()
+        log.append(*first_events)
+        execution = RunExecution(
+            run,
+            log,
+            database=self._database,
+            provider=self._provider,
+            clock=self._clock,
+            tool_history=self._settings.tool_history,
+        )
+        self._executions[run.id] = execution
+        task = execution.begin()
+        self._tasks.add(task)
+
+        def over(task: asyncio.Task[None]) -> None:
+            self._tasks.discard(task)
+            # The same run may have been resumed while this task was on its last step.
+            if self._executions.get(run.id) is execution:
+                del self._executions[run.id]
+            self.free(run.thread_id)
+
+        task.add_done_callback(over)
+        return log
+
+    def unstored(self, run_id: str) -> Unstored | None:
+        """What this process holds of a run beyond the store. Safe from any thread."""
+        execution = self._executions.get(run_id)
+        return None if execution is None else execution.unstored()
+
+    def stop(self, run: Run, outcome: Outcome) -> bool:
+        """Have this process's execution of ``run`` end so; ``False`` if it has none."""
+        execution = self._executions.get(run.id)
+        if execution is None:
+            return False
+        execution.stop(Stop(run=run, outcome=outcome))
+        return True
+
+    def ended(self, endings: Iterable[Ending]) -> None:
+        """Runs were ended in the store by another request: stop their work, tell their streams."""
+        for ending in endings:
+            execution = self._executions.get(ending.run.id)
+            if execution is not None:
+                execution.stop(Stop(ending=ending))
+            self.free(ending.run.thread_id)
+
+    def deleted(self, run_id: str) -> None:
+        """The run's thread is gone: stop the work, there is nothing to store."""
+        execution = self._executions.get(run_id)
+        if execution is not None:
+            execution.stop(Stop())
+
+    # Waiting for a thread
+
+    def free(self, thread_id: str) -> None:
+        """Something ended on the thread: whoever waits for it may look again."""
+        event = self._freed.pop(thread_id, None)
+        if event is not None:
+            event.set()
+
+    def freed(self, thread_id: str) -> asyncio.Event:
+        """Set when a run of the thread ends in this process. Take it before looking."""
+        return self._freed.setdefault(thread_id, asyncio.Event())
+
+    # Sweeping
+
+    async def _keep_sweeping(self) -> None:
+        while True:
+            await self._clock.sleep(self._settings.lease / _SWEEPS_PER_LEASE)
+            try:
+                await self._sweep()
+            except DatabaseError as error:
+                logger.warning("sweep failed: %s", error.message)
+            except Exception:
+                logger.exception("sweep failed")
+
+    async def _sweep(self) -> None:
+        await self._renew()
+        await self._settle_orphans()
+        await self._expire_overdue()
+        now = int(self._clock.now())
+        await self._database.write(files.sweep, now=now, unfinished_before=now - _UPLOAD_SECONDS)
+
+    async def _renew(self) -> None:
+        executing = dict(self._executions)
+        if not executing and not self._unclaimed:
+            return
+        mine = await self._database.write(
+            runs.renew, self.id, lease_until=self._clock.now() + self._settings.lease
+        )
+        for run_id, execution in executing.items():
+            if run_id not in mine and self._executions.get(run_id) is execution:
+                await self._heed(run_id, execution)
+        # Ours, but nobody works on it: the store failed us between two steps. Seen twice, because
+        # a run is committed an instant before it is launched.
+        idle = mine - executing.keys() - self._executions.keys()
+        for run_id in idle & self._unclaimed:
+            run = await self._database.read(runs.by_id, run_id)
+            if run is not None:
+                await self._end(run, Outcome(cause="fail", failure=DIED))
+        self._unclaimed = idle
+
+    async def _heed(self, run_id: str, execution: RunExecution) -> None:
+        """Another process touched our run: it was cancelled, ended, or deleted."""
+        run = await self._database.read(runs.by_id, run_id)
+        if run is not None and run.owner == self.id and run.status in ("queued", "in_progress"):
+            return  # begun after the renewal looked
+        if run is not None and run.status == "cancelling":
+            execution.stop(Stop(run=run, outcome=Outcome(cause="stop")))
+        else:
+            execution.stop(Stop())
+
+    async def _settle_orphans(self) -> None:
+        now = self._clock.now()
+        for run in await self._database.read(runs.orphans, now=now, limit=_SWEEP_LIMIT):
+            if run.id in self._executions:
+                continue
+            if run.status == "cancelling":
+                await self._end(run, Outcome(cause="stop"))
+                continue
+            claim = self.claim()
+            taken = await self._database.write(
+                runs.claim, run, owner=claim.owner, lease_until=claim.lease_until
+            )
+            if taken is None:
+                continue
+            logger.info("taking over run %s (%s)", run.id, run.status)
+            if taken.status == "queued":
+                self.launch(taken)
+            else:
+                await self._end(taken, Outcome(cause="fail", failure=DIED))
+
+    async def _expire_overdue(self) -> None:
+        now = self._clock.now()
+        for run in await self._database.read(runs.overdue, now=now, limit=_SWEEP_LIMIT):
+            await self.expire(run)
+
+    async def expire(self, run: Run) -> None:
+        """The run's time is over."""
+        outcome = Outcome(cause="stop" if run.status == "cancelling" else "expire")
+        if not self.stop(run, outcome):
+            await self._end(run, outcome)
+
+    async def _end(self, run: Run, outcome: Outcome) -> None:
+        ending = await self._database.write(
+            run_endings.end, run, outcome, now=int(self._clock.now()), unstored=None
+        )
+        if ending is not None:
+            self.ended([ending])

@@ -1,0 +1,119 @@
+"""Uploaded files and their bytes, which live in the database in chunks.
+
+A file is invisible until :func:`finish`: an upload that breaks off leaves nothing that a client
+can see, and :func:`sweep` removes what it left.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy import Connection, Row
+
+from .. import errors
+from ..domain.records import File, Page
+from . import pages, rows
+from .pages import Listing
+
+CHUNK = 256 * 1024
+"""Bytes in a chunk; only the last one of a file is shorter."""
+
+_table = rows.files
+_chunks = rows.file_chunks
+
+
+def _record(row: Row[Any]) -> File:
+    values = row._asdict()
+    del values["seq"], values["complete"]
+    return File(**values)
+
+
+def _find(connection: Connection, project_id: str, file_id: str) -> Row[Any]:
+    row = connection.execute(
+        sa.select(_table).where(
+            _table.c.id == file_id, _table.c.project_id == project_id, _table.c.complete
+        )
+    ).first()
+    if row is None:
+        raise errors.no_file(file_id)
+    return row
+
+
+def begin(connection: Connection, file: File) -> None:
+    values = {field: getattr(file, field) for field in File.__slots__}
+    connection.execute(sa.insert(_table).values(**values, complete=False))
+
+
+def append(connection: Connection, file_id: str, number: int, data: bytes) -> None:
+    connection.execute(sa.insert(_chunks).values(file_id=file_id, number=number, data=data))
+
+
+def finish(connection: Connection, project_id: str, file_id: str, *, size: int) -> File:
+    """The upload is whole: show it."""
+    connection.execute(
+        sa.update(_table).where(_table.c.id == file_id).values(bytes=size, complete=True)
+    )
+    return get(connection, project_id, file_id)
+
+
+def abort(connection: Connection, file_id: str) -> None:
+    connection.execute(sa.delete(_table).where(_table.c.id == file_id, ~_table.c.complete))
+
+
+def get(connection: Connection, project_id: str, file_id: str) -> File:
+    """Raises:
+    NotFound: the project has no such file.
+    """
+    return _record(_find(connection, project_id, file_id))
+
+
+def delete(connection: Connection, project_id: str, file_id: str) -> None:
+    row = _find(connection, project_id, file_id)
+    pages.bury(connection, row, scope=project_id)
+    connection.execute(sa.delete(_table).where(_table.c.id == file_id))
+
+
+def list_page(
+    connection: Connection, project_id: str, page: Page, *, purpose: str | None
+) -> Listing[File]:
+    query = sa.select(_table).where(_table.c.project_id == project_id, _table.c.complete)
+    if purpose is not None:
+        query = query.where(_table.c.purpose == purpose)
+    return pages.fetch(connection, _table, query, page, scope=project_id, record=_record)
+
+
+def read_chunk(connection: Connection, file_id: str, number: int) -> bytes | None:
+    """One chunk; ``None`` behind the last."""
+    data: bytes | None = connection.execute(
+        sa.select(_chunks.c.data).where(_chunks.c.file_id == file_id, _chunks.c.number == number)
+    ).scalar()
+    return data
+
+
+def read(connection: Connection, project_id: str, file_ids: Sequence[str]) -> dict[str, bytes]:
+    """Whole contents of those of the files that the project has, for the model to see."""
+    found = connection.execute(
+        sa.select(_chunks.c.file_id, _chunks.c.data)
+        .join(_table, _table.c.id == _chunks.c.file_id)
+        .where(_table.c.id.in_(file_ids), _table.c.project_id == project_id, _table.c.complete)
+        .order_by(_chunks.c.file_id, _chunks.c.number)
+    )
+    contents: dict[str, bytes] = {}
+    for file_id, data in found:
+        contents[file_id] = contents.get(file_id, b"") + data
+    return contents
+
+
+def sweep(connection: Connection, *, now: int, unfinished_before: int) -> int:
+    """Remove expired files and what broken uploads left; returns how many."""
+    removed = connection.execute(
+        sa.delete(_table).where(
+            sa.or_(
+                _table.c.expires_at <= now,
+                sa.and_(~_table.c.complete, _table.c.created_at < unfinished_before),
+            )
+        )
+    )
+    return removed.rowcount

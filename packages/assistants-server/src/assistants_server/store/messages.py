@@ -1,0 +1,269 @@
+"""Messages of threads."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy import Connection, Row
+
+from .. import errors, ids
+from ..domain.drafts import MessageDraft
+from ..domain.records import JsonObject, Message, Page
+from ..domain.tokens import estimate_message
+from . import pages, rows, runs, thread_lock
+from .pages import Listing
+
+_table = rows.messages
+_FIELDS = tuple(field for field in Message.__slots__ if field != "position")
+
+
+def _record(row: Row[Any]) -> Message:
+    values = row._asdict()
+    values["position"] = values.pop("seq")
+    del values["tokens"]
+    return Message(**values)
+
+
+def from_draft(thread_id: str, draft: MessageDraft, *, now: int) -> Message:
+    """What a client adds is complete from the start."""
+    return Message(
+        id=ids.message_id(),
+        thread_id=thread_id,
+        created_at=now,
+        completed_at=now,
+        role=draft.role,
+        content=draft.content,
+        attachments=draft.attachments,
+        metadata=draft.metadata,
+    )
+
+
+def insert(connection: Connection, message: Message) -> Message:
+    """Append to the thread, whose row the caller has locked; returns it with its position.
+
+    ``created_at`` never runs backwards within a thread, whatever the clocks of replicas do.
+    """
+    newest = connection.execute(
+        sa.select(_table.c.created_at)
+        .where(_table.c.thread_id == message.thread_id)
+        .order_by(_table.c.seq.desc())
+        .limit(1)
+    ).scalar()
+    values = {field: getattr(message, field) for field in _FIELDS}
+    values["created_at"] = max(message.created_at, newest or 0)
+    values["tokens"] = estimate_message(message.content)
+    (values["position"],) = connection.execute(
+        sa.insert(_table).values(values).returning(_table.c.seq)
+    ).one()
+    del values["tokens"]
+    return Message(**values)
+
+
+def create(
+    connection: Connection, project_id: str, thread_id: str, draft: MessageDraft, *, now: int
+) -> Message:
+    """Raises:
+    NotFound: the project has no such thread.
+    BadRequest: a run is active on it.
+    """
+    thread_lock.hold(connection, project_id, thread_id)
+    active = runs.active(connection, thread_id)
+    if active is not None:
+        raise errors.thread_locked(thread_id, active.id)
+    return insert(connection, from_draft(thread_id, draft, now=now))
+
+
+def _find(connection: Connection, project_id: str, thread_id: str, message_id: str) -> Row[Any]:
+    row = connection.execute(
+        sa.select(_table)
+        .join(rows.threads, rows.threads.c.id == _table.c.thread_id)
+        .where(
+            _table.c.id == message_id,
+            _table.c.thread_id == thread_id,
+            rows.threads.c.project_id == project_id,
+        )
+    ).first()
+    if row is None:
+        thread_lock.check(connection, project_id, thread_id)
+        raise errors.no_message(message_id)
+    return row
+
+
+def get(connection: Connection, project_id: str, thread_id: str, message_id: str) -> Message:
+    return _record(_find(connection, project_id, thread_id, message_id))
+
+
+def update(
+    connection: Connection,
+    project_id: str,
+    thread_id: str,
+    message_id: str,
+    changes: Mapping[str, Any],
+) -> Message:
+    """Apply ``changes`` (record field names) and return the result."""
+    _find(connection, project_id, thread_id, message_id)
+    if changes:
+        values = dict(changes)
+        if "content" in values:
+            values["tokens"] = estimate_message(values["content"])
+        connection.execute(sa.update(_table).where(_table.c.id == message_id).values(values))
+    return get(connection, project_id, thread_id, message_id)
+
+
+def delete(connection: Connection, project_id: str, thread_id: str, message_id: str) -> None:
+    _bury(connection, [_find(connection, project_id, thread_id, message_id)])
+
+
+def discard(connection: Connection, thread_id: str, message_ids: Sequence[str]) -> None:
+    """Delete those of the ids that the thread holds."""
+    if message_ids:
+        _bury(
+            connection,
+            connection.execute(
+                sa.select(_table).where(
+                    _table.c.thread_id == thread_id, _table.c.id.in_(message_ids)
+                )
+            ).all(),
+        )
+
+
+def _bury(connection: Connection, found: Sequence[Row[Any]]) -> None:
+    for row in found:
+        pages.bury(connection, row, scope=row.thread_id)
+    connection.execute(sa.delete(_table).where(_table.c.seq.in_([row.seq for row in found])))
+
+
+def list_page(
+    connection: Connection,
+    project_id: str,
+    thread_id: str,
+    page: Page,
+    *,
+    run_id: str | None = None,
+) -> Listing[Message]:
+    thread_lock.check(connection, project_id, thread_id)
+    query = sa.select(_table).where(_table.c.thread_id == thread_id)
+    if run_id is not None:
+        query = query.where(_table.c.run_id == run_id)
+    return pages.fetch(connection, _table, query, page, scope=thread_id, record=_record)
+
+
+def edit(
+    connection: Connection, thread_id: str, content: Mapping[str, Sequence[JsonObject]]
+) -> None:
+    """Extension ``edit_messages``: new content, same id, place and run.
+
+    Raises:
+        BadRequest: ``message_not_found`` for the first id that the thread does not hold.
+    """
+    for number, (message_id, blocks) in enumerate(content.items()):
+        changed = connection.execute(
+            sa.update(_table)
+            .where(_table.c.id == message_id, _table.c.thread_id == thread_id)
+            .values(content=blocks, tokens=estimate_message(blocks))
+        )
+        if not changed.rowcount:
+            raise errors.message_to_edit_missing(message_id, f"edit_messages[{number}].id")
+
+
+def close(connection: Connection, message: Message) -> bool:
+    """Write how a message in progress ended; ``False`` if it had ended already."""
+    changed = connection.execute(
+        sa.update(_table)
+        .where(_table.c.id == message.id, _table.c.status == "in_progress")
+        .values(
+            status=message.status,
+            content=message.content,
+            incomplete_reason=message.incomplete_reason,
+            completed_at=message.completed_at,
+            incomplete_at=message.incomplete_at,
+            tokens=estimate_message(message.content),
+        )
+    )
+    return changed.rowcount > 0
+
+
+def checkpoint(connection: Connection, message_id: str, content: Sequence[JsonObject]) -> bool:
+    """Store text that is still growing; ``False`` if the message has ended or is gone."""
+    changed = connection.execute(
+        sa.update(_table)
+        .where(_table.c.id == message_id, _table.c.status == "in_progress")
+        .values(content=content)
+    )
+    return changed.rowcount > 0
+
+
+def by_id(connection: Connection, message_id: str) -> Message | None:
+    """For the engine, which has no project."""
+    row = connection.execute(sa.select(_table).where(_table.c.id == message_id)).first()
+    return None if row is None else _record(row)
+
+
+def in_progress(connection: Connection, run_id: str) -> Sequence[Message]:
+    """The message the run is writing, if there is one."""
+    found = connection.execute(
+        sa.select(_table).where(_table.c.run_id == run_id, _table.c.status == "in_progress")
+    )
+    return [_record(row) for row in found]
+
+
+def of_run(connection: Connection, run_id: str) -> Sequence[Message]:
+    """Every message the run brought or wrote, in thread order."""
+    found = connection.execute(
+        sa.select(_table)
+        .where(sa.or_(_table.c.run_id == run_id, _table.c.added_by_run_id == run_id))
+        .order_by(_table.c.seq)
+    )
+    return [_record(row) for row in found]
+
+
+def newest_position(connection: Connection, thread_id: str) -> int:
+    """The place of the thread's last message; 0 for an empty thread."""
+    return (
+        connection.execute(
+            sa.select(sa.func.max(_table.c.seq)).where(_table.c.thread_id == thread_id)
+        ).scalar()
+        or 0
+    )
+
+
+def newest(
+    connection: Connection,
+    thread_id: str,
+    *,
+    first_position: int,
+    excluded: Sequence[str],
+    tokens: int,
+) -> Iterator[Message]:
+    """The thread's messages from the newest back, until they fill ``tokens`` (estimated).
+
+    Reads in bounded slices, so a long thread costs what the model's window holds and no more.
+    Always yields at least the newest message.
+    """
+    before: int | None = None
+    left = tokens
+    while True:
+        query = (
+            sa.select(_table)
+            .where(_table.c.thread_id == thread_id, _table.c.seq >= first_position)
+            .order_by(_table.c.seq.desc())
+            .limit(_SLICE)
+        )
+        if before is not None:
+            query = query.where(_table.c.seq < before)
+        found = connection.execute(query).all()
+        for row in found:
+            if row.id in excluded:
+                continue
+            left -= row.tokens
+            if left < 0 and left + row.tokens < tokens:
+                return
+            yield _record(row)
+        if len(found) < _SLICE:
+            return
+        before = found[-1].seq
+
+
+_SLICE = 200

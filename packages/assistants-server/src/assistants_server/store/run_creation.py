@@ -1,0 +1,277 @@
+"""How a run begins: one transaction, all or nothing.
+
+The order matters and is documented with the extensions: refuse dead or used names; validate; end
+runs, answering their calls; delete what they leave; delete; edit; record outputs; add messages;
+insert the run. A request that is refused at any of these has changed nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+import sqlalchemy as sa
+from sqlalchemy import Connection
+
+from .. import errors, ids
+from ..domain.drafts import CarriedOutput, RunDraft, ThreadDraft
+from ..domain.records import Assistant, Message, Run, Step, Thread, Usage
+from . import assistants, messages, rows, run_endings, runs, steps, thread_lock, threads
+from .run_endings import Ending, Outcome, Unstored
+
+
+class ThreadBusy(Exception):
+    """Another run is active and the request asked to wait for it. Nothing was changed."""
+
+    def __init__(self, run_id: str) -> None:
+        super().__init__(run_id)
+        self.run_id = run_id
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Claim:
+    """Who is to execute the new run, and how long it and its lease last."""
+
+    owner: str
+    lease_until: float
+    expires_at: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Created:
+    run: Run
+    thread: Thread | None = None
+    ended: Sequence[Ending] = ()
+
+
+def create_with_thread(
+    connection: Connection,
+    project_id: str,
+    thread_draft: ThreadDraft,
+    draft: RunDraft,
+    *,
+    now: int,
+    claim: Claim,
+) -> Created:
+    """A new thread with its first run.
+
+    Raises:
+        NotFound: no such assistant.
+        BadRequest: nothing to run on.
+    """
+    assistant = assistants.get(connection, project_id, draft.assistant_id)
+    thread = threads.create(connection, project_id, thread_draft, now=now)
+    run = _run(thread.id, assistant, draft, now=now, claim=claim)
+    _check_content(connection, run)
+    runs.insert(connection, run)
+    return Created(run=run, thread=thread)
+
+
+def create(
+    connection: Connection,
+    project_id: str,
+    thread_id: str,
+    draft: RunDraft,
+    *,
+    now: int,
+    claim: Claim,
+    unstored: Callable[[str], Unstored | None],
+) -> Created:
+    """A run on an existing thread, with everything the request asks to be done to the thread.
+
+    Args:
+        unstored: what this process holds of a run it is executing, beyond the database.
+
+    Raises:
+        NotFound: no such thread or assistant.
+        BadRequest: an active run, a used or dead name, a message to edit that is not there, or
+            nothing to run on.
+        ThreadBusy: ``if_active="queue"`` and there is a run to wait for.
+    """
+    wishes = draft.extensions
+    thread_lock.hold(connection, project_id, thread_id)
+    assistant = assistants.get(connection, project_id, draft.assistant_id)
+    if wishes.run_key is not None:
+        if runs.is_dead_key(connection, thread_id, wishes.run_key):
+            raise errors.run_ended(wishes.run_key)
+        if runs.by_key(connection, thread_id, wishes.run_key) is not None:
+            raise errors.run_key_exists(wishes.run_key)
+
+    answers = {output.tool_call_id: output.output for output in wishes.tool_outputs}
+    ended: list[Ending] = []
+    for wish in wishes.end_runs:
+        runs.bury_key(connection, thread_id, wish.run_key)
+        named = runs.by_key(connection, thread_id, wish.run_key)
+        if named is None:
+            continue
+        ended += _end(connection, named, answers, now=now, unstored=unstored)
+        if wish.keep is not None:
+            kept = set(wish.keep)
+            brought = [message.id for message in messages.of_run(connection, named.id)]
+            messages.discard(connection, thread_id, [one for one in brought if one not in kept])
+    active = runs.active(connection, thread_id)
+    if active is not None and active.expires_at is not None and active.expires_at <= now:
+        ending = run_endings.end(
+            connection, active, Outcome(cause="expire"), now=now, unstored=unstored(active.id)
+        )
+        if ending is not None:
+            ended.append(ending)
+            active = None
+    if active is not None:
+        if wishes.if_active == "queue":
+            raise ThreadBusy(active.id)
+        if wishes.if_active == "error":
+            raise errors.active_run(thread_id, active.id)
+        ended += _end(connection, active, answers, now=now, unstored=unstored)
+
+    messages.discard(connection, thread_id, wishes.delete_messages)
+    messages.edit(connection, thread_id, wishes.edit_messages)
+
+    before = messages.newest_position(connection, thread_id)
+    added = [
+        messages.from_draft(thread_id, message, now=now) for message in draft.additional_messages
+    ]
+    run = _run(thread_id, assistant, draft, now=now, claim=claim, added=added)
+    for message in added:
+        messages.insert(connection, replace(message, added_by_run_id=run.id))
+    run = replace(run, first_position=_first_position(connection, run))
+    _check_content(connection, run)
+    runs.insert(connection, run)
+    _record_outputs(connection, run, wishes.tool_outputs, after_position=before, now=now)
+    return Created(run=run, ended=ended)
+
+
+def _end(
+    connection: Connection,
+    run: Run,
+    answers: dict[str, str],
+    *,
+    now: int,
+    unstored: Callable[[str], Unstored | None],
+) -> list[Ending]:
+    ending = run_endings.end(
+        connection,
+        run,
+        Outcome(cause="end", answers=answers),
+        now=now,
+        unstored=unstored(run.id),
+    )
+    return [] if ending is None else [ending]
+
+
+def _run(
+    thread_id: str,
+    assistant: Assistant,
+    draft: RunDraft,
+    *,
+    now: int,
+    claim: Claim,
+    added: Sequence[Message] = (),
+) -> Run:
+    instructions = draft.instructions if draft.instructions is not None else assistant.instructions
+    if draft.additional_instructions:
+        instructions = "\n".join(filter(None, (instructions, draft.additional_instructions)))
+    wishes = draft.extensions
+    return Run(
+        id=ids.run_id(),
+        project_id=assistant.project_id,
+        thread_id=thread_id,
+        assistant_id=assistant.id,
+        created_at=now,
+        status="queued",
+        expires_at=claim.expires_at,
+        model=draft.model or assistant.model,
+        instructions=instructions,
+        tools=assistant.tools if draft.tools is None else draft.tools,
+        tool_resources=(
+            assistant.tool_resources if draft.tool_resources is None else draft.tool_resources
+        ),
+        metadata=draft.metadata,
+        temperature=(assistant.temperature if draft.temperature is None else draft.temperature),
+        top_p=assistant.top_p if draft.top_p is None else draft.top_p,
+        reasoning_effort=draft.reasoning_effort or assistant.reasoning_effort,
+        max_prompt_tokens=draft.max_prompt_tokens,
+        max_completion_tokens=draft.max_completion_tokens,
+        truncation_strategy=draft.truncation_strategy or {"type": "auto", "last_messages": None},
+        response_format=draft.response_format or assistant.response_format,
+        tool_choice=draft.tool_choice or "auto",
+        parallel_tool_calls=draft.parallel_tool_calls,
+        usage=Usage(),
+        run_key=wishes.run_key,
+        additional_message_ids=[message.id for message in added] if wishes.used else None,
+        excluded_ids=list(wishes.exclude_messages),
+        cancel_on_disconnect=wishes.on_disconnect == "cancel",
+        owner=claim.owner,
+        lease_until=claim.lease_until,
+    )
+
+
+def _record_outputs(
+    connection: Connection,
+    run: Run,
+    outputs: Sequence[CarriedOutput],
+    *,
+    after_position: int,
+    now: int,
+) -> None:
+    """Outputs whose call nobody has answered become a finished tool turn of the new run."""
+    known = steps.answered(connection, run.thread_id, [one.tool_call_id for one in outputs])
+    calls = [
+        {
+            "id": one.tool_call_id,
+            "type": "function",
+            "function": {
+                "name": one.name,
+                "arguments": one.arguments or "{}",
+                "output": one.output,
+            },
+        }
+        for one in outputs
+        if one.name is not None and one.tool_call_id not in known
+    ]
+    if calls:
+        steps.insert(
+            connection,
+            Step(
+                id=ids.step_id(),
+                run_id=run.id,
+                thread_id=run.thread_id,
+                assistant_id=run.assistant_id,
+                created_at=now,
+                type="tool_calls",
+                status="completed",
+                completed_at=now,
+                tool_calls=calls,
+                usage=Usage(),
+                after_position=after_position,
+            ),
+        )
+
+
+def _first_position(connection: Connection, run: Run) -> int:
+    """``last_messages`` counts what is shown now; what comes later is shown as well."""
+    count = run.truncation_strategy.get("last_messages")
+    if run.truncation_strategy["type"] != "last_messages" or not count:
+        return 0
+    table = rows.messages
+    first: int | None = connection.execute(
+        sa.select(table.c.seq)
+        .where(table.c.thread_id == run.thread_id, table.c.id.not_in(run.excluded_ids))
+        .order_by(table.c.seq.desc())
+        .offset(count - 1)
+        .limit(1)
+    ).scalar()
+    return first or 0
+
+
+def _check_content(connection: Connection, run: Run) -> None:
+    if run.instructions:
+        return
+    table = rows.messages
+    said = connection.execute(
+        sa.select(table.c.seq)
+        .where(table.c.thread_id == run.thread_id, table.c.role == "user")
+        .limit(1)
+    ).first()
+    if said is None:
+        raise errors.nothing_to_run_on()

@@ -1,0 +1,209 @@
+"""Runs: reading them, and moving them along the table of ``domain.run_state``.
+
+Every status change is a compare-and-set whose ``WHERE`` comes from the table; a change that does
+not land returns ``None`` and has changed nothing. How runs begin is in ``run_creation``, how they
+end in ``run_endings``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy import Connection, Row
+
+from .. import errors
+from ..domain.records import Failure, Metadata, Page, Run, Usage
+from ..domain.run_state import ACTIVE, UPDATABLE, RunCause, run_after
+from . import pages, rows, thread_lock
+from .pages import Listing
+
+_table = rows.runs
+
+
+def _record(row: Row[Any]) -> Run:
+    values = row._asdict()
+    del values["seq"]
+    values["usage"] = Usage(**values["usage"])
+    if values["last_error"] is not None:
+        values["last_error"] = Failure(**values["last_error"])
+    return Run(**values)
+
+
+def insert(connection: Connection, run: Run) -> None:
+    values = {field: getattr(run, field) for field in Run.__slots__}
+    values["usage"] = asdict(run.usage)
+    values["last_error"] = asdict(run.last_error) if run.last_error else None
+    connection.execute(sa.insert(_table).values(values))
+
+
+def _find(connection: Connection, project_id: str, thread_id: str, run_id: str) -> Row[Any]:
+    row = connection.execute(
+        sa.select(_table).where(
+            _table.c.id == run_id,
+            _table.c.thread_id == thread_id,
+            _table.c.project_id == project_id,
+        )
+    ).first()
+    if row is None:
+        thread_lock.check(connection, project_id, thread_id)
+        raise errors.no_run(run_id)
+    return row
+
+
+def get(connection: Connection, project_id: str, thread_id: str, run_id: str) -> Run:
+    """Raises:
+    NotFound: the project has no such thread, or the thread no such run.
+    """
+    return _record(_find(connection, project_id, thread_id, run_id))
+
+
+def by_id(connection: Connection, run_id: str) -> Run | None:
+    """For the engine, which has no project: the run, unless it is gone with its thread."""
+    row = connection.execute(sa.select(_table).where(_table.c.id == run_id)).first()
+    return None if row is None else _record(row)
+
+
+def by_key(connection: Connection, thread_id: str, run_key: str) -> Run | None:
+    """Extension ``run_key``: the thread's run of this name."""
+    row = connection.execute(
+        sa.select(_table).where(_table.c.thread_id == thread_id, _table.c.run_key == run_key)
+    ).first()
+    return None if row is None else _record(row)
+
+
+def active(connection: Connection, thread_id: str) -> Run | None:
+    """The run that locks the thread."""
+    row = connection.execute(
+        sa.select(_table).where(_table.c.thread_id == thread_id, _table.c.status.in_(ACTIVE))
+    ).first()
+    return None if row is None else _record(row)
+
+
+def list_page(connection: Connection, project_id: str, thread_id: str, page: Page) -> Listing[Run]:
+    thread_lock.check(connection, project_id, thread_id)
+    query = sa.select(_table).where(_table.c.thread_id == thread_id)
+    return pages.fetch(connection, _table, query, page, scope=thread_id, record=_record)
+
+
+def update_metadata(
+    connection: Connection, project_id: str, thread_id: str, run_id: str, metadata: Metadata
+) -> Run:
+    """Raises:
+    BadRequest: the run is being worked on.
+    """
+    run = get(connection, project_id, thread_id, run_id)
+    changed = connection.execute(
+        sa.update(_table)
+        .where(_table.c.id == run_id, _table.c.status.in_(UPDATABLE))
+        .values(metadata=metadata)
+    )
+    if not changed.rowcount:
+        raise errors.cannot_update(run.status)
+    return get(connection, project_id, thread_id, run_id)
+
+
+def move(connection: Connection, run: Run, cause: RunCause, **values: Any) -> Run | None:
+    """Apply ``cause`` to the run as the caller knows it, and store ``values`` with it.
+
+    ``None``: the table forbids it, or the run has changed status or owner meanwhile.
+    """
+    status = run_after(run.status, cause)
+    if status is None:
+        return None
+    columns = {
+        name: asdict(value) if isinstance(value, Usage | Failure) else value
+        for name, value in values.items()
+    }
+    changed = connection.execute(
+        sa.update(_table)
+        .where(
+            _table.c.id == run.id,
+            _table.c.status == run.status,
+            _table.c.owner.is_not_distinct_from(run.owner),
+        )
+        .values(status=status, **columns)
+    )
+    return replace(run, status=status, **values) if changed.rowcount else None
+
+
+def hold(connection: Connection, run: Run) -> bool:
+    """Lock the run's thread and row, and say whether ``run.owner`` may still write for it."""
+    try:
+        thread_lock.hold(connection, run.project_id, run.thread_id)
+    except errors.NotFound:
+        return False
+    row = connection.execute(
+        sa.select(_table.c.seq)
+        .where(
+            _table.c.id == run.id,
+            _table.c.status == "in_progress",
+            _table.c.owner == run.owner,
+        )
+        .with_for_update()
+    ).first()
+    return row is not None
+
+
+def renew(connection: Connection, owner: str, *, lease_until: float) -> set[str]:
+    """Prolong the leases of a process; returns the ids of the runs that are still its to execute.
+
+    A run that is missing from them was ended, or asked to be cancelled, by somebody else.
+    """
+    mine = (_table.c.owner == owner, _table.c.status.in_(("queued", "in_progress")))
+    connection.execute(sa.update(_table).where(*mine).values(lease_until=lease_until))
+    return set(connection.execute(sa.select(_table.c.id).where(*mine)).scalars())
+
+
+def overdue(connection: Connection, *, now: float, limit: int) -> Sequence[Run]:
+    """Active runs whose time is over."""
+    found = connection.execute(
+        sa.select(_table)
+        .where(_table.c.status.in_(ACTIVE), _table.c.expires_at <= now)
+        .limit(limit)
+    )
+    return [_record(row) for row in found]
+
+
+def orphans(connection: Connection, *, now: float, limit: int) -> Sequence[Run]:
+    """Runs that a process held and no longer renews."""
+    found = connection.execute(
+        sa.select(_table)
+        .where(_table.c.status.in_(ACTIVE), _table.c.lease_until < now)
+        .limit(limit)
+    )
+    return [_record(row) for row in found]
+
+
+def claim(connection: Connection, run: Run, *, owner: str, lease_until: float) -> Run | None:
+    """Take over an orphan; ``None`` if another process was faster."""
+    changed = connection.execute(
+        sa.update(_table)
+        .where(
+            _table.c.id == run.id,
+            _table.c.status == run.status,
+            _table.c.owner == run.owner,
+            _table.c.lease_until == run.lease_until,
+        )
+        .values(owner=owner, lease_until=lease_until)
+    )
+    return replace(run, owner=owner, lease_until=lease_until) if changed.rowcount else None
+
+
+def is_dead_key(connection: Connection, thread_id: str, run_key: str) -> bool:
+    """Extension ``end_runs``: the name was ended, its request must be refused."""
+    keys = rows.ended_run_keys
+    query = sa.select(keys.c.run_key).where(
+        keys.c.thread_id == thread_id, keys.c.run_key == run_key
+    )
+    return connection.execute(query).first() is not None
+
+
+def bury_key(connection: Connection, thread_id: str, run_key: str) -> None:
+    """Extension ``end_runs``: refuse every later request with this name."""
+    if not is_dead_key(connection, thread_id, run_key):
+        connection.execute(
+            sa.insert(rows.ended_run_keys).values(thread_id=thread_id, run_key=run_key)
+        )

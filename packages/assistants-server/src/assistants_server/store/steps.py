@@ -1,0 +1,125 @@
+"""Run steps: one a message the model wrote, one a turn in which it called tools."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy import Connection, Row
+
+from .. import errors
+from ..domain.records import Failure, Page, Step, Usage
+from . import pages, rows, runs
+from .pages import Listing
+
+_table = rows.steps
+
+
+def _record(row: Row[Any]) -> Step:
+    values = row._asdict()
+    del values["seq"]
+    if values["usage"] is not None:
+        values["usage"] = Usage(**values["usage"])
+    if values["last_error"] is not None:
+        values["last_error"] = Failure(**values["last_error"])
+    return Step(**values)
+
+
+def _values(step: Step) -> dict[str, Any]:
+    values = {field: getattr(step, field) for field in Step.__slots__}
+    values["usage"] = asdict(step.usage) if step.usage else None
+    values["last_error"] = asdict(step.last_error) if step.last_error else None
+    return values
+
+
+def insert(connection: Connection, step: Step) -> None:
+    connection.execute(sa.insert(_table).values(_values(step)))
+
+
+def save(connection: Connection, step: Step) -> bool:
+    """Write a step in progress as it now is; ``False`` if it had ended already."""
+    changed = connection.execute(
+        sa.update(_table)
+        .where(_table.c.id == step.id, _table.c.status == "in_progress")
+        .values(_values(step))
+    )
+    return changed.rowcount > 0
+
+
+def get(connection: Connection, project_id: str, thread_id: str, run_id: str, step_id: str) -> Step:
+    """Raises:
+    NotFound: the project has no such thread, run or step.
+    """
+    runs.get(connection, project_id, thread_id, run_id)
+    row = connection.execute(
+        sa.select(_table).where(_table.c.id == step_id, _table.c.run_id == run_id)
+    ).first()
+    if row is None:
+        raise errors.no_step(step_id)
+    return _record(row)
+
+
+def list_page(
+    connection: Connection, project_id: str, thread_id: str, run_id: str, page: Page
+) -> Listing[Step]:
+    runs.get(connection, project_id, thread_id, run_id)
+    query = sa.select(_table).where(_table.c.run_id == run_id)
+    return pages.fetch(connection, _table, query, page, scope=run_id, record=_record)
+
+
+def by_id(connection: Connection, step_id: str) -> Step | None:
+    """For the engine, which has no project."""
+    row = connection.execute(sa.select(_table).where(_table.c.id == step_id)).first()
+    return None if row is None else _record(row)
+
+
+def in_progress(connection: Connection, run_id: str) -> Sequence[Step]:
+    """The run's open step, if there is one."""
+    found = connection.execute(
+        sa.select(_table)
+        .where(_table.c.run_id == run_id, _table.c.status == "in_progress")
+        .order_by(_table.c.seq)
+    )
+    return [_record(row) for row in found]
+
+
+def finished_calls(
+    connection: Connection, thread_id: str, *, from_position: int, run_id: str | None
+) -> Sequence[Step]:
+    """Answered tool turns at or behind ``from_position``, oldest first; of one run, if given."""
+    query = sa.select(_table).where(
+        _table.c.thread_id == thread_id,
+        _table.c.type == "tool_calls",
+        _table.c.status == "completed",
+        _table.c.after_position >= from_position,
+    )
+    if run_id is not None:
+        query = query.where(_table.c.run_id == run_id)
+    found = connection.execute(query.order_by(_table.c.after_position, _table.c.seq))
+    return [_record(row) for row in found]
+
+
+def answered(connection: Connection, thread_id: str, call_ids: Sequence[str]) -> set[str]:
+    """Those of the calls that have an output somewhere in the thread."""
+    if not call_ids:
+        return set()
+    wanted = set(call_ids)
+    found = connection.execute(
+        sa.select(_table.c.tool_calls).where(
+            _table.c.thread_id == thread_id,
+            _table.c.type == "tool_calls",
+            _table.c.status == "completed",
+        )
+    )
+    return {
+        call["id"]
+        for calls in found.scalars()
+        for call in calls
+        if call["id"] in wanted and _output(call) is not None
+    }
+
+
+def _output(call: Mapping[str, Any]) -> Any:
+    return call.get("function", {}).get("output")

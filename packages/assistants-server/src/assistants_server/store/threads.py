@@ -1,0 +1,112 @@
+"""Threads."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy import Connection, Row
+
+from .. import errors, ids
+from ..domain.drafts import ThreadDraft
+from ..domain.records import Metadata, Page, Thread
+from . import messages, pages, rows, runs, thread_lock
+from .pages import Listing
+
+_table = rows.threads
+_pairs = rows.thread_metadata
+
+
+def _record(row: Row[Any]) -> Thread:
+    values = row._asdict()
+    del values["seq"]
+    return Thread(**values)
+
+
+def _find(connection: Connection, project_id: str, thread_id: str) -> Row[Any]:
+    row = connection.execute(
+        sa.select(_table).where(_table.c.id == thread_id, _table.c.project_id == project_id)
+    ).first()
+    if row is None:
+        raise errors.no_thread(thread_id)
+    return row
+
+
+def create(connection: Connection, project_id: str, draft: ThreadDraft, *, now: int) -> Thread:
+    """The thread with its first messages."""
+    thread = Thread(
+        id=ids.thread_id(),
+        project_id=project_id,
+        created_at=now,
+        tool_resources=draft.tool_resources,
+        metadata=draft.metadata,
+    )
+    connection.execute(
+        sa.insert(_table).values({field: getattr(thread, field) for field in Thread.__slots__})
+    )
+    _index(connection, thread)
+    for message in draft.messages:
+        messages.insert(connection, messages.from_draft(thread.id, message, now=now))
+    return thread
+
+
+def get(connection: Connection, project_id: str, thread_id: str) -> Thread:
+    return _record(_find(connection, project_id, thread_id))
+
+
+def update(
+    connection: Connection, project_id: str, thread_id: str, changes: Mapping[str, Any]
+) -> Thread:
+    """Apply ``changes`` (record field names) and return the result."""
+    thread_lock.hold(connection, project_id, thread_id)
+    if changes:
+        connection.execute(sa.update(_table).where(_table.c.id == thread_id).values(dict(changes)))
+    thread = get(connection, project_id, thread_id)
+    if "metadata" in changes:
+        connection.execute(sa.delete(_pairs).where(_pairs.c.thread_id == thread_id))
+        _index(connection, thread)
+    return thread
+
+
+def delete(connection: Connection, project_id: str, thread_id: str) -> str | None:
+    """With its messages, runs and steps; returns the run that was active. Files stay."""
+    row = _find(connection, project_id, thread_id)
+    active = runs.active(connection, thread_id)
+    pages.bury(connection, row, scope=project_id)
+    pages.forget(connection, scope=thread_id)
+    connection.execute(sa.delete(_table).where(_table.c.id == thread_id))
+    return None if active is None else active.id
+
+
+def list_page(
+    connection: Connection, project_id: str, page: Page, *, metadata: Metadata
+) -> Listing[Thread]:
+    """Extension: the project's threads, those that carry all of ``metadata``."""
+    query = sa.select(_table).where(_table.c.project_id == project_id)
+    for key, value in metadata.items():
+        query = query.where(
+            sa.exists().where(
+                _pairs.c.thread_id == _table.c.id,
+                _pairs.c.project_id == project_id,
+                _pairs.c.key == key,
+                _pairs.c.value == value,
+            )
+        )
+    return pages.fetch(connection, _table, query, page, scope=project_id, record=_record)
+
+
+def _index(connection: Connection, thread: Thread) -> None:
+    if thread.metadata:
+        connection.execute(
+            sa.insert(_pairs),
+            [
+                {
+                    "thread_id": thread.id,
+                    "project_id": thread.project_id,
+                    "key": key,
+                    "value": value,
+                }
+                for key, value in thread.metadata.items()
+            ],
+        )
