@@ -20,18 +20,19 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any, Concatenate, TypeVar
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
 import orjson
 from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
-from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.pool import NullPool
-from typing_extensions import ParamSpec
 
 from ..errors import Unavailable
 from .schema import upgrade
+
+if TYPE_CHECKING:
+    from sqlalchemy.ext.asyncio import AsyncEngine
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -250,6 +251,8 @@ class Database:
     @classmethod
     async def _open_postgresql(cls, url: URL) -> Database:
         try:
+            from sqlalchemy.ext.asyncio import create_async_engine
+
             pool = create_async_engine(
                 url.set(drivername="postgresql+asyncpg"),
                 json_serializer=_encode,
@@ -258,7 +261,7 @@ class Database:
                 max_overflow=20,
                 pool_pre_ping=False,
             )
-        except ModuleNotFoundError as error:
+        except ImportError as error:
             raise DatabaseError(
                 "PostgreSQL needs the driver: install assistants-server[postgres]."
             ) from error
