@@ -143,8 +143,11 @@ class _Lane:
                 job.result = job.function(connection)
             except Exception as error:
                 job.error = _translate(error)
-                # A full disk ends the whole transaction; then this raises and the batch fails.
-                connection.exec_driver_sql("ROLLBACK TO job")
+                try:
+                    connection.exec_driver_sql("ROLLBACK TO job")
+                except DBAPIError:
+                    # SQLite itself rolled everything back (a full disk): the batch fails alike.
+                    raise error from None
             connection.exec_driver_sql("RELEASE job")
         connection.exec_driver_sql("COMMIT")
 

@@ -50,10 +50,20 @@ def append(connection: Connection, file_id: str, number: int, data: bytes) -> No
     connection.execute(sa.insert(_chunks).values(file_id=file_id, number=number, data=data))
 
 
-def finish(connection: Connection, project_id: str, file_id: str, *, size: int) -> File:
-    """The upload is whole: show it."""
+def finish(
+    connection: Connection,
+    project_id: str,
+    file_id: str,
+    *,
+    size: int,
+    purpose: str,
+    expires_at: int | None = None,
+) -> File:
+    """The upload is whole: show it. A form may tell what the file is for after its bytes."""
     connection.execute(
-        sa.update(_table).where(_table.c.id == file_id).values(bytes=size, complete=True)
+        sa.update(_table)
+        .where(_table.c.id == file_id)
+        .values(bytes=size, purpose=purpose, expires_at=expires_at, complete=True)
     )
     return get(connection, project_id, file_id)
 

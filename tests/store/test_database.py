@@ -1,0 +1,162 @@
+"""Transactions: what is acknowledged is there, what failed left nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+from alembic.autogenerate import compare_metadata
+from alembic.config import Config
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import Connection
+
+from assistants_server import errors
+from assistants_server.domain.drafts import ThreadDraft
+from assistants_server.domain.records import Page
+from assistants_server.store import rows, schema, threads
+from assistants_server.store.database import Database, DatabaseError
+
+
+async def test_a_failing_transaction_does_not_undo_its_neighbours(database: Database) -> None:
+    def fail(connection: Connection) -> None:
+        threads.create(connection, "default", ThreadDraft(metadata={"of": "the failed"}), now=1)
+        raise errors.no_thread("thread_x")
+
+    async def create(number: int) -> None:
+        draft = ThreadDraft(metadata={"number": str(number)})
+        await database.write(threads.create, "default", draft, now=1)
+
+    outcomes = await asyncio.gather(
+        *(database.write(fail) if n % 3 == 0 else create(n) for n in range(30)),
+        return_exceptions=True,
+    )
+    assert [isinstance(outcome, errors.NotFound) for outcome in outcomes] == [
+        n % 3 == 0 for n in range(30)
+    ]
+    listing = await database.read(threads.list_page, "default", Page(limit=100), metadata={})
+    assert sorted(int(thread.metadata["number"]) for thread in listing.items) == [
+        n for n in range(30) if n % 3
+    ]
+
+
+async def test_what_was_written_is_read_at_once(database: Database) -> None:
+    for _ in range(20):
+        thread = await database.write(threads.create, "default", ThreadDraft(), now=1)
+        assert await database.read(threads.get, "default", thread.id) == thread
+
+
+async def test_migrations_make_the_tables_that_the_code_uses(database: Database) -> None:
+    def differences(connection: Connection) -> list[object]:
+        return compare_metadata(MigrationContext.configure(connection), rows.metadata)
+
+    assert await database.read(differences) == []
+
+
+def test_the_newest_migration_is_the_one_that_a_start_checks_for() -> None:
+    config = Config()
+    config.set_main_option("script_location", str(Path(schema.__file__).parent / "migrations"))
+    assert ScriptDirectory.from_config(config).get_current_head() == schema.HEAD
+
+
+async def test_opening_twice_keeps_what_is_there(database_url: str) -> None:
+    first = await Database.open(database_url)
+    thread = await first.write(threads.create, "default", ThreadDraft(), now=1)
+    second = await Database.open(database_url)
+    assert await second.read(threads.get, "default", thread.id) == thread
+    await first.close()
+    await second.close()
+
+
+async def test_two_processes_starting_on_an_empty_database_take_turns(database_url: str) -> None:
+    opened = await asyncio.gather(*(Database.open(database_url) for _ in range(4)))
+    for database in opened:
+        await database.write(threads.create, "default", ThreadDraft(), now=1)
+        await database.close()
+
+
+@pytest.mark.parametrize(
+    ("url", "sentence"),
+    [
+        ("nonsense", "not one: use sqlite"),
+        ("mysql://host/name", "'mysql' are not supported"),
+        ("sqlite://", "names no file"),
+        ("sqlite:////proc/nowhere/assistants.db", "Cannot open the database /proc/nowhere"),
+        ("postgresql://postgres@127.0.0.1:1/postgres", "Cannot open the database at 127.0.0.1:1"),
+    ],
+)
+async def test_a_database_that_cannot_be_opened_is_named_in_a_sentence(
+    url: str, sentence: str
+) -> None:
+    with pytest.raises(DatabaseError) as refusal:
+        await Database.open(url)
+    assert sentence in refusal.value.message
+
+
+async def test_a_file_that_is_no_database_is_refused_and_left_alone(tmp_path: Path) -> None:
+    path = tmp_path / "assistants.db"
+    path.write_bytes(b"my diary" * 1000)
+    with pytest.raises(DatabaseError, match="not a database"):
+        await Database.open(f"sqlite:///{path}")
+    assert path.read_bytes() == b"my diary" * 1000
+
+
+async def test_a_full_disk_is_said_and_nothing_of_the_transaction_remains(tmp_path: Path) -> None:
+    database = await Database.open(f"sqlite:///{tmp_path / 'assistants.db'}")
+
+    def fill(connection: Connection) -> None:
+        # SQLite's own way of being full: no page may be added.
+        connection.execute(sa.text("PRAGMA max_page_count=1"))
+
+    def write_much(connection: Connection) -> None:
+        for _ in range(50):
+            threads.create(connection, "default", ThreadDraft(metadata={"k": "v" * 500}), now=1)
+
+    before = await database.write(threads.create, "default", ThreadDraft(), now=1)
+    await database.write(fill)
+    with pytest.raises(DatabaseError, match="disk that holds the database is full"):
+        await database.write(write_much)
+    listing = await database.read(threads.list_page, "default", Page(), metadata={})
+    assert [thread.id for thread in listing.items] == [before.id]
+    await database.close()
+
+
+async def test_a_database_held_by_another_program_is_said_to_be_busy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("assistants_server.store.database._BUSY_SECONDS", 0.01)
+    path = tmp_path / "assistants.db"
+    database = await Database.open(f"sqlite:///{path}")
+    other = sqlite3.connect(path, isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    with pytest.raises(DatabaseError, match="busy"):
+        await database.write(threads.create, "default", ThreadDraft(), now=1)
+    other.execute("ROLLBACK")
+    other.close()
+    await database.write(threads.create, "default", ThreadDraft(), now=1)
+    await database.close()
+
+
+async def test_a_statement_the_database_refuses_does_not_leak_its_values(
+    database: Database, caplog: pytest.LogCaptureFixture
+) -> None:
+    def collide(connection: Connection) -> None:
+        for _ in range(2):
+            connection.execute(
+                sa.insert(rows.ended_run_keys).values(thread_id="none", run_key="my secret")
+            )
+
+    with pytest.raises(DatabaseError) as refusal:
+        await database.write(collide)
+    assert "my secret" not in refusal.value.message
+    assert "my secret" not in caplog.text
+
+
+async def test_closing_twice_is_nothing(database: Database) -> None:
+    await database.close()
+    await database.close()
+    with pytest.raises(DatabaseError, match="closed"):
+        await database.read(threads.get, "default", "thread_x")

@@ -1,0 +1,125 @@
+"""Pages never skip or repeat, whatever is written or deleted between two of them."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Literal
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from assistants_server import errors
+from assistants_server.domain.drafts import MessageDraft, ThreadDraft
+from assistants_server.domain.records import Page
+from assistants_server.store import messages, threads
+from assistants_server.store.database import Database
+
+TEXT = [{"type": "text", "text": {"value": "hello", "annotations": []}}]
+Order = Literal["asc", "desc"]
+
+
+async def _thread(database: Database, count: int) -> tuple[str, list[str]]:
+    thread = await database.write(threads.create, "default", ThreadDraft(), now=1)
+    made = [
+        await database.write(
+            messages.create,
+            "default",
+            thread.id,
+            MessageDraft(role="user", content=TEXT),
+            now=1 + n // 3,  # several in one second
+        )
+        for n in range(count)
+    ]
+    return thread.id, [message.id for message in made]
+
+
+async def _walk(database: Database, thread_id: str, *, limit: int, order: Order) -> list[str]:
+    seen: list[str] = []
+    after: str | None = None
+    while True:
+        page = Page(limit=limit, order=order, after=after)
+        listing = await database.read(messages.list_page, "default", thread_id, page)
+        seen += [message.id for message in listing.items]
+        if not listing.has_more:
+            return seen
+        after = seen[-1]
+
+
+@pytest.mark.parametrize("order", ["asc", "desc"])
+@pytest.mark.parametrize("limit", [1, 2, 7, 100])
+async def test_following_the_cursor_gives_everything_once_in_order(
+    database: Database, limit: int, order: Order
+) -> None:
+    thread_id, made = await _thread(database, 7)
+    expected = made if order == "asc" else made[::-1]
+    assert await _walk(database, thread_id, limit=limit, order=order) == expected
+
+
+@pytest.mark.parametrize("order", ["asc", "desc"])
+async def test_before_gives_the_nearest_entries_in_the_chosen_order(
+    database: Database, order: Order
+) -> None:
+    thread_id, made = await _thread(database, 6)
+    expected = made if order == "asc" else made[::-1]
+    page = Page(limit=2, order=order, before=expected[4])
+    listing = await database.read(messages.list_page, "default", thread_id, page)
+    assert [message.id for message in listing.items] == expected[2:4]
+    assert listing.has_more
+    page = Page(limit=2, order=order, before=expected[2])
+    listing = await database.read(messages.list_page, "default", thread_id, page)
+    assert [message.id for message in listing.items] == expected[:2]
+    assert not listing.has_more
+
+
+async def test_a_cursor_that_was_deleted_still_marks_its_place(database: Database) -> None:
+    thread_id, made = await _thread(database, 5)
+    await database.write(messages.delete, "default", thread_id, made[2])
+    page = Page(order="asc", after=made[2])
+    listing = await database.read(messages.list_page, "default", thread_id, page)
+    assert [message.id for message in listing.items] == made[3:]
+
+
+async def test_a_cursor_of_another_thread_is_refused(database: Database) -> None:
+    thread_id, _ = await _thread(database, 1)
+    _, elsewhere = await _thread(database, 1)
+    with pytest.raises(errors.BadRequest) as refusal:
+        await database.read(messages.list_page, "default", thread_id, Page(after=elsewhere[0]))
+    assert refusal.value.param == "after"
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=30)
+@given(
+    order=st.sampled_from(["asc", "desc"]),
+    limit=st.integers(1, 4),
+    moves=st.lists(st.sampled_from(["page", "add", "delete_seen", "delete_last"]), max_size=12),
+)
+def test_a_walk_among_writers_repeats_nothing_and_skips_nothing_that_stays(
+    tmp_path_factory: pytest.TempPathFactory, order: Order, limit: int, moves: list[str]
+) -> None:
+    async def scenario() -> None:
+        path = tmp_path_factory.mktemp("pages") / "assistants.db"
+        database = await Database.open(f"sqlite:///{path}")
+        thread_id, made = await _thread(database, 8)
+        stays, seen = set(made), list[str]()
+        after: str | None = None
+        more = True
+        for move in [*moves, *["page"] * 30]:
+            if move == "page" and more:
+                page = Page(limit=limit, order=order, after=after)
+                listing = await database.read(messages.list_page, "default", thread_id, page)
+                seen += [message.id for message in listing.items]
+                after, more = seen[-1] if seen else None, listing.has_more
+            elif move == "add":
+                draft = MessageDraft(role="user", content=TEXT)
+                await database.write(messages.create, "default", thread_id, draft, now=9)
+            elif move in ("delete_seen", "delete_last") and seen:
+                victim = seen[-1] if move == "delete_last" else seen[0]
+                if victim in stays:
+                    stays.discard(victim)
+                    await database.write(messages.delete, "default", thread_id, victim)
+        assert len(seen) == len(set(seen)), "an entry came twice"
+        assert stays <= set(seen), "an entry was skipped"
+        await database.close()
+
+    asyncio.run(scenario())
