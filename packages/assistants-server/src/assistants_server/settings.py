@@ -55,6 +55,9 @@ class Settings(BaseSettings):
     lease: float = Field(
         10, gt=0, description="Seconds after which another process takes over a silent one's runs."
     )
+    drain: float = Field(
+        10, ge=0, description="Seconds that runs get to end when the server is told to stop."
+    )
     tool_history: bool = Field(
         True, description="Show the model finished tool calls of earlier runs where they happened."
     )

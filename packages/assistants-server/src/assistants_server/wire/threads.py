@@ -9,7 +9,14 @@ from pydantic import Field
 from ..domain.drafts import ThreadDraft
 from ..domain.records import Thread
 from .messages import CreateMessage
-from .parts import LARGEST_ARRAY, Closed, MetadataBody, NewToolResources, ToolResources
+from .parts import (
+    LARGEST_ARRAY,
+    Closed,
+    ListQuery,
+    MetadataBody,
+    NewToolResources,
+    ToolResources,
+)
 
 
 class CreateThread(Closed):
@@ -38,6 +45,12 @@ class ModifyThread(Closed):
         if "metadata" in self.model_fields_set:
             changes["metadata"] = self.metadata or {}
         return changes
+
+
+class ThreadsQuery(ListQuery):
+    """Extension: threads can be listed, those that carry all of ``metadata``."""
+
+    metadata: MetadataBody = Field(default_factory=dict)
 
 
 def render(thread: Thread) -> dict[str, Any]:

@@ -1,0 +1,49 @@
+"""Health, for whatever watches over the process."""
+
+from __future__ import annotations
+
+from starlette.responses import Response
+
+from ..domain.records import Page
+from ..store import assistants
+from ..wire.parts import NoQuery
+from .access import DEFAULT_PROJECT
+from .endpoints import Call, Endpoint, Json
+
+
+async def live(call: Call[None, NoQuery]) -> Response:
+    """The process answers."""
+    return Json({"status": "ok"})
+
+
+async def ready(call: Call[None, NoQuery]) -> Response:
+    """It may be sent requests: the database answers, and it is not shutting down.
+
+    Raises:
+        Unavailable: with the reason.
+    """
+    call.server.worker.admit("")
+    await call.server.database.read(assistants.list_page, DEFAULT_PROJECT, Page(limit=1))
+    return Json({"status": "ok"})
+
+
+ENDPOINTS = (
+    Endpoint(
+        "GET",
+        "/health/live",
+        live,
+        "Is the process alive?",
+        "It is.",
+        beta=False,
+        open=True,
+    ),
+    Endpoint(
+        "GET",
+        "/health/ready",
+        ready,
+        "May it be sent requests?",
+        "It may; otherwise 503 with the reason.",
+        beta=False,
+        open=True,
+    ),
+)

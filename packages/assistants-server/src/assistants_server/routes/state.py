@@ -1,0 +1,26 @@
+"""What the routes work with. Built by ``app``, frozen, handed to every request."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ..clock import Clock
+from ..engine.runs import Runs
+from ..engine.worker import Worker
+from ..providers.contract import ModelProvider
+from ..settings import Settings
+from ..store.database import Database
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServerState:
+    settings: Settings
+    clock: Clock
+    database: Database
+    provider: ModelProvider
+    worker: Worker
+    runs: Runs
+
+    def now(self) -> int:
+        """Unix time in whole seconds, as objects carry it."""
+        return int(self.clock.now())
