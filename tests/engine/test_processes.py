@@ -1,0 +1,113 @@
+"""Several processes on one database: what one leaves, another settles."""
+
+from __future__ import annotations
+
+import pytest
+from tests.engine.bench import PROJECT, Bench, events
+from tests.engine.test_endings import FUNCTION, speaking
+from tests.upstream import call, say
+
+from assistants_server.domain.drafts import ToolOutput
+from assistants_server.store import runs
+
+
+async def sweep(bench: Bench, seconds: float) -> None:
+    """Let time pass and every living sweeper do its work."""
+    await bench.clock.sleeping()
+    bench.clock.advance(seconds)
+    await bench.clock.sleeping()
+
+
+async def test_a_half_done_run_of_a_dead_process_fails_with_its_text(bench: Bench) -> None:
+    started, hold = await speaking(bench)
+    bench.process.die()
+    await bench.upstream.disconnected()
+    hold.release()
+    bench.process = bench.new_process()
+    await bench.process.worker.start()
+    assert (await bench.get(started.run)).status == "in_progress", "its lease has not run out"
+    await sweep(bench, bench.settings.lease + 1)
+    run = await bench.get(started.run)
+    assert run.status == "failed"
+    assert run.last_error is not None
+    assert "stopped before the run was done" in run.last_error.message
+    assert (await bench.messages())[-1].status == "incomplete"
+    bench.upstream.script(say("Back again"))
+    await events((await bench.start("and now?")).log)
+    assert (await bench.texts())[-2:] == ["and now?", "Back again"]
+
+
+async def test_a_run_that_was_never_started_is_executed_by_another_process(bench: Bench) -> None:
+    bench.upstream.script(call("f", id="call_a"))
+    started = await bench.start("hi", tools=[FUNCTION])
+    await events(started.log)
+    dead = bench.process
+    resumed = await dead.runs.submit(
+        PROJECT, bench.thread_id, started.run.id, [ToolOutput(tool_call_id="call_a", output="x")]
+    )
+    dead.die()  # before the run's task took its first step
+    assert resumed.run.status == "queued"
+    bench.upstream.script(say("Taken over"))
+    bench.process = bench.new_process()
+    await bench.process.worker.start()
+    await sweep(bench, bench.settings.lease + 1)
+    await bench.upstream.arrived(2)
+    await bench.process.worker.drain(60)
+    assert (await bench.get(started.run)).status == "completed"
+    assert (await bench.texts())[-1] == "Taken over"
+
+
+async def test_a_living_process_keeps_its_runs(bench: Bench) -> None:
+    started, hold = await speaking(bench)
+    other = bench.new_process()
+    await other.worker.start()
+    for _ in range(10):
+        await bench.clock.sleeping(2)
+        bench.clock.advance(bench.settings.lease / 5)
+    await bench.clock.sleeping(2)
+    assert (await bench.get(started.run)).status == "in_progress"
+    hold.release()
+    await events(started.log)
+    assert (await bench.get(started.run)).status == "completed"
+
+
+async def test_a_cancel_that_reaches_another_process_stops_the_work(bench: Bench) -> None:
+    started, hold = await speaking(bench)
+    other = bench.new_process()
+    await other.worker.start()
+    answer = await other.runs.cancel(PROJECT, bench.thread_id, started.run.id)
+    assert answer.status == "cancelling"
+    await bench.clock.sleeping(2)
+    bench.clock.advance(bench.settings.lease / 5)
+    await events(started.log)
+    assert (await bench.get(started.run)).status == "cancelled"
+    assert await bench.texts() == ["hi", "Hel"]
+    await bench.upstream.disconnected()
+    hold.release()
+
+
+async def test_outputs_may_reach_any_process(bench: Bench) -> None:
+    bench.upstream.script(call("f", id="call_a"), say("Thanks"))
+    started = await bench.start("hi", tools=[FUNCTION])
+    await events(started.log)
+    other = bench.new_process()
+    await other.worker.start()
+    resumed = await other.runs.submit(
+        PROJECT, bench.thread_id, started.run.id, [ToolOutput(tool_call_id="call_a", output="x")]
+    )
+    await events(resumed.log)
+    assert (await bench.texts())[-1] == "Thanks"
+
+
+async def test_a_run_whose_worker_lost_the_store_is_settled_while_the_process_lives(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started, hold = await speaking(bench)
+    execution = bench.process.worker._executions.pop(started.run.id)
+    assert execution._task is not None
+    execution._task.cancel()  # as if its last write had failed: the row still says in_progress
+    hold.release()
+    for _ in range(2):
+        await sweep(bench, bench.settings.lease / 5)
+    run = await bench.database.read(runs.get, PROJECT, bench.thread_id, started.run.id)
+    assert run.status == "failed"

@@ -1,0 +1,157 @@
+"""What the model sees of a thread."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from assistants_server.domain import model_input
+from assistants_server.domain.records import Message, Run, Step, Usage
+from assistants_server.domain.tokens import estimate, estimate_message
+
+RUN = Run(
+    id="run_1",
+    project_id="default",
+    thread_id="thread_1",
+    assistant_id="asst_1",
+    created_at=1,
+    status="in_progress",
+    model="m",
+    instructions="Be brief.",
+)
+
+
+def message(position: int, role: Any, *content: Any, run_id: str | None = None) -> Message:
+    blocks = [
+        {"type": "text", "text": {"value": part, "annotations": []}}
+        if isinstance(part, str)
+        else part
+        for part in content
+    ]
+    return Message(
+        id=f"msg_{position}",
+        thread_id="thread_1",
+        created_at=1,
+        position=position,
+        role=role,
+        content=blocks,
+        run_id=run_id,
+    )
+
+
+def called(after: int, *calls: tuple[str, str | None], run_id: str = "run_0") -> Step:
+    return Step(
+        id=f"step_{after}",
+        run_id=run_id,
+        thread_id="thread_1",
+        assistant_id="asst_1",
+        created_at=1,
+        type="tool_calls",
+        status="completed",
+        after_position=after,
+        tool_calls=[
+            {
+                "id": name,
+                "type": "function",
+                "function": {"name": "f", "arguments": "{}", "output": output},
+            }
+            for name, output in calls
+        ],
+    )
+
+
+def roles(*args: Any, **kwargs: Any) -> list[str]:
+    return [one["role"] for one in model_input.build(*args, images={}, **kwargs)]
+
+
+def test_tool_turns_stand_where_they_happened() -> None:
+    messages = [message(1, "user", "a"), message(4, "assistant", "b"), message(5, "user", "c")]
+    prompt = model_input.build(RUN, messages, [called(1, ("call_a", "42"))], images={})
+    assert [one["role"] for one in prompt] == [
+        "system",
+        "user",
+        "assistant",
+        "tool",
+        "assistant",
+        "user",
+    ]
+    assert prompt[2]["tool_calls"][0]["function"] == {"name": "f", "arguments": "{}"}
+    assert prompt[3] == {"role": "tool", "tool_call_id": "call_a", "content": "42"}
+
+
+def test_text_and_calls_of_one_turn_are_one_message_again() -> None:
+    messages = [message(1, "user", "a"), message(2, "assistant", "Wait.", run_id="run_0")]
+    prompt = model_input.build(RUN, messages, [called(2, ("call_a", "42"))], images={})
+    assert prompt[2]["content"] == "Wait."
+    assert [call["id"] for call in prompt[2]["tool_calls"]] == ["call_a"]
+    assert prompt[3]["role"] == "tool"
+
+
+def test_calls_without_an_answer_and_excluded_ones_are_never_shown() -> None:
+    run = replace(RUN, excluded_ids=["call_b"])
+    turn = called(1, ("call_a", None), ("call_b", "hidden"), ("call_c", "shown"))
+    prompt = model_input.build(run, [message(1, "user", "a")], [turn], images={})
+    assert [one.get("content") for one in prompt if one["role"] == "tool"] == ["shown"]
+    nothing = called(1, ("call_a", None))
+    assert roles(run, [message(1, "user", "a")], [nothing]) == ["system", "user"]
+
+
+def test_images_travel_as_data_urls_unless_they_were_urls() -> None:
+    upload = {"type": "image_file", "image_file": {"file_id": "file-a", "detail": "low"}}
+    gone = {"type": "image_file", "image_file": {"file_id": "file-b", "detail": "auto"}}
+    link = {"type": "image_url", "image_url": {"url": "https://x/y.png", "detail": "auto"}}
+    prompt = model_input.build(
+        RUN,
+        [message(1, "user", "look", upload, gone, link)],
+        [],
+        images={"file-a": "data:image/png;base64,AA"},
+    )
+    assert prompt[1]["content"] == [
+        {"type": "text", "text": "look"},
+        {"type": "image_url", "image_url": {"url": "data:image/png;base64,AA", "detail": "low"}},
+        {"type": "text", "text": "[An image that is no longer available.]"},
+        {"type": "image_url", "image_url": {"url": "https://x/y.png", "detail": "auto"}},
+    ]
+    assert model_input.image_files([message(1, "user", upload, gone)]) == ["file-a", "file-b"]
+
+
+def test_a_longer_thread_begins_like_the_shorter_one() -> None:
+    messages = [message(n, "user" if n % 2 else "assistant", f"m{n}") for n in range(1, 8)]
+    turns = [called(3, ("call_a", "1")), called(5, ("call_b", "2"))]
+    shorter = model_input.build(RUN, messages[:5], turns[:1], images={})
+    longer = model_input.build(RUN, messages, turns, images={})
+    assert longer[: len(shorter)] == shorter, "providers' prompt caches would miss"
+
+
+@pytest.mark.parametrize(
+    ("choice", "turns", "asked"),
+    [
+        ("auto", 0, None),
+        ("none", 0, "none"),
+        ("none", 3, "none"),
+        ("required", 0, "required"),
+        ("required", 1, None),
+        ({"type": "function", "function": {"name": "f"}}, 0, "as given"),
+        ({"type": "function", "function": {"name": "f"}}, 1, None),
+        ({"type": "file_search"}, 0, None),
+    ],
+)
+def test_a_forced_tool_choice_holds_for_the_first_turn(choice: Any, turns: int, asked: Any) -> None:
+    expected = choice if asked == "as given" else asked
+    assert model_input.tool_choice(replace(RUN, tool_choice=choice, turns=turns)) == expected
+
+
+def test_the_prompt_bound_counts_what_earlier_turns_took() -> None:
+    run = replace(RUN, max_prompt_tokens=1000, usage=Usage(prompt_tokens=400), turns=1)
+    assert model_input.prompt_budget(run, window=100_000) == 600 - estimate("Be brief.")
+
+
+@given(st.text())
+def test_an_estimate_grows_with_the_text(text: str) -> None:
+    assert (estimate(text) == 0) == (text == "")
+    assert estimate(text) <= estimate(text + "x")
+    assert estimate_message([{"type": "text", "text": {"value": text}}]) > estimate(text)
