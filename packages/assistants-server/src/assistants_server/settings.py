@@ -20,23 +20,25 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix="ASSISTANTS_", frozen=True, extra="ignore")
 
-    host: str = Field("127.0.0.1", description="Address to listen on.")
-    port: int = Field(8400, ge=0, le=65535, description="Port to listen on; 0 picks a free one.")
+    host: str = Field(default="127.0.0.1", description="Address to listen on.")
+    port: int = Field(
+        default=8400, ge=0, le=65535, description="Port to listen on; 0 picks a free one."
+    )
     data: Path = Field(
         default_factory=_default_data,
         description="Folder of the SQLite database and cached weights. `ASSISTANTS_HOME` moves it.",
     )
     database_url: str | None = Field(
-        None,
+        default=None,
         description="`postgresql://…` or `sqlite:///…`; unset: `assistants.db` in the data folder.",
     )
     upstream_url: str | None = Field(
-        None,
+        default=None,
         description="Chat Completions endpoint (`…/v1`); unset: `OPENAI_BASE_URL`, "
         "or OpenAI's own when there is a key.",
     )
     upstream_key: str | None = Field(
-        None, repr=False, description="Its key; unset: `OPENAI_API_KEY`."
+        default=None, repr=False, description="Its key; unset: `OPENAI_API_KEY`."
     )
     models: dict[str, str] = Field(
         default_factory=dict,
@@ -44,36 +46,47 @@ class Settings(BaseSettings):
         "`*` stands for every name that is not listed.",
     )
     local_model: Path | None = Field(
-        None, description="A GGUF file for the model named `local`; unset: SmolLM2-135M-Instruct."
+        default=None,
+        description="A GGUF file for the model named `local`; unset: SmolLM2-135M-Instruct.",
     )
     context_tokens: int = Field(
-        128_000, ge=256, description="Context window assumed for models that do not tell theirs."
+        default=128_000,
+        ge=256,
+        description="Context window assumed for models that do not tell theirs.",
     )
     run_expiry: float = Field(
-        600, gt=0, description="Seconds until an unfinished run expires (OpenAI: 600)."
+        default=600, gt=0, description="Seconds until an unfinished run expires (OpenAI: 600)."
     )
     lease: float = Field(
-        10, gt=0, description="Seconds after which another process takes over a silent one's runs."
+        default=10,
+        gt=0,
+        description="Seconds after which another process takes over a silent one's runs.",
     )
     drain: float = Field(
-        10, ge=0, description="Seconds that runs get to end when the server is told to stop."
+        default=10,
+        ge=0,
+        description="Seconds that runs get to end when the server is told to stop.",
     )
     tool_history: bool = Field(
-        True, description="Show the model finished tool calls of earlier runs where they happened."
+        default=True,
+        description="Show the model finished tool calls of earlier runs where they happened.",
     )
     require_beta_header: bool = Field(
-        True, description="Refuse assistants and threads without `OpenAI-Beta: assistants=v2`."
+        default=True,
+        description="Refuse assistants and threads without `OpenAI-Beta: assistants=v2`.",
     )
     max_body: int = Field(
-        16 * 1024 * 1024, ge=1024, description="Largest JSON body accepted, in bytes."
+        default=16 * 1024 * 1024, ge=1024, description="Largest JSON body accepted, in bytes."
     )
     max_upload: int = Field(
-        512 * 1024 * 1024, ge=1024, description="Largest uploaded file, in bytes (OpenAI: 512 MB)."
+        default=512 * 1024 * 1024,
+        ge=1024,
+        description="Largest uploaded file, in bytes (OpenAI: 512 MB).",
     )
     max_active_runs: int = Field(
-        1000, ge=1, description="Runs one project may have under way in one process."
+        default=1000, ge=1, description="Runs one project may have under way in one process."
     )
-    log_level: str = Field("info", description="debug, info, warning or error.")
+    log_level: str = Field(default="info", description="debug, info, warning or error.")
 
     @property
     def database(self) -> str:
