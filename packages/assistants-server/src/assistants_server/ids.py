@@ -45,5 +45,14 @@ def file_id() -> str:
     return "file-" + _random(22)
 
 
+def key_id() -> str:
+    return "key_" + _random(24)
+
+
+def secret() -> str:
+    """A new API key: 48 random characters behind the prefix that clients expect of one."""
+    return "sk-" + _random(48)
+
+
 def request_id() -> str:
     return "req_" + secrets.token_hex(16)

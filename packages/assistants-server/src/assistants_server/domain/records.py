@@ -192,6 +192,18 @@ class File:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ApiKey:
+    """A key of a project, without the key: ``hint`` is its last characters."""
+
+    id: str
+    project_id: str
+    created_at: int
+    name: str
+    hint: str
+    revoked_at: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Page:
     """What a list request asks for. ``order`` is by creation; cursors are object ids."""
 

@@ -63,6 +63,7 @@ class Worker:
     async def start(self) -> None:
         """Settle what earlier processes left, then keep doing so."""
         await self._sweep()
+        self._database.listen(self._touched)
         self._sweeper = asyncio.create_task(self._keep_sweeping(), name="run sweeper")
 
     async def drain(self, grace: float) -> None:
@@ -210,9 +211,20 @@ class Worker:
                 await self._end(run, Outcome(cause="fail", failure=DIED))
         self._unclaimed = idle
 
+    def _touched(self, run_id: str) -> None:
+        """A signal of another process (or our own: then the execution has been told already)."""
+        execution = self._executions.get(run_id)
+        if execution is not None:
+            task = asyncio.create_task(self._heed(run_id, execution), name=f"heed {run_id}")
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
     async def _heed(self, run_id: str, execution: RunExecution) -> None:
         """Another process touched our run: it was cancelled, ended, or deleted."""
-        run = await self._database.read(runs.by_id, run_id)
+        try:
+            run = await self._database.read(runs.by_id, run_id)
+        except DatabaseError:
+            return  # the next renewal looks again
         if run is not None and run.owner == self.id and run.status in ("queued", "in_progress"):
             return  # begun after the renewal looked
         if run is not None and run.status == "cancelling":

@@ -29,6 +29,7 @@ from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
 from sqlalchemy.pool import NullPool
 
 from ..errors import Unavailable
+from . import signals
 from .schema import upgrade
 
 if TYPE_CHECKING:
@@ -199,6 +200,7 @@ class Database:
     ) -> None:
         self._lanes = lanes
         self._pool = pool
+        self._listener: asyncio.Task[None] | None = None
 
     @classmethod
     async def open(cls, url: str) -> Database:
@@ -317,8 +319,21 @@ class Database:
         except OSError as error:
             raise DatabaseError("The database does not answer.") from error
 
+    def listen(self, touched: Callable[[str], None]) -> None:
+        """Call ``touched`` with the id of every run that any process touches (``signals``)."""
+        if self._pool is not None:
+            url = self._pool.url.set(drivername="postgresql")
+            self._listener = asyncio.create_task(
+                signals.listen(url.render_as_string(hide_password=False), touched),
+                name="run signals",
+            )
+
     async def close(self) -> None:
         """Finish what was begun, then let go of every connection. Idempotent."""
+        listener, self._listener = self._listener, None
+        if listener is not None:
+            listener.cancel()
+            await asyncio.wait([listener])
         lanes, self._lanes = self._lanes, None
         pool, self._pool = self._pool, None
         for lane in lanes or ():

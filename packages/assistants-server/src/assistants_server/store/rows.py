@@ -267,3 +267,33 @@ tombstones = Table(
     Column("seq", BigInteger, nullable=False),
     Index(None, "scope"),
 )
+
+# Keys are long and random, so a plain digest serves as well as a slow one. Shown once, kept never.
+api_keys = Table(
+    "api_keys",
+    metadata,
+    _seq(),
+    _id(),
+    _project(),
+    _when("created_at", nullable=False),
+    Column("name", Text, nullable=False),
+    Column("hint", String(8), nullable=False),
+    Column("digest", String(64), nullable=False, unique=True),
+    _when("revoked_at"),
+    sqlite_autoincrement=True,
+)
+
+# Answers to requests that carried an Idempotency-Key. Without an answer: still being worked on.
+idempotent_requests = Table(
+    "idempotent_requests",
+    metadata,
+    Column("project_id", String(64), primary_key=True),
+    Column("key", String(255), primary_key=True),
+    Column("path", String(255), primary_key=True),
+    _when("created_at", nullable=False),
+    Column("digest", String(64), nullable=False),
+    Column("status", Integer),
+    Column("body", LargeBinary),
+    Column("run_id", String(64)),
+    Index(None, "created_at"),
+)

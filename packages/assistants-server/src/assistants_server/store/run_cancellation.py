@@ -6,7 +6,7 @@ from sqlalchemy import Connection
 
 from .. import errors
 from ..domain.records import Run
-from . import run_endings, runs
+from . import run_endings, runs, signals
 from .run_endings import Ending, Outcome
 
 
@@ -26,7 +26,9 @@ def cancel(
     if cancelling is None:
         raise errors.cannot_cancel(run.status)
     ending = None
-    if run.owner is None:
+    if run.owner is not None:
+        signals.touch(connection, run_id)
+    else:
         ending = run_endings.end(
             connection, cancelling, Outcome(cause="stop"), now=now, unstored=None
         )

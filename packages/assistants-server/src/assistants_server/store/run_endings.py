@@ -14,7 +14,7 @@ from sqlalchemy import Connection
 
 from ..domain.records import Failure, JsonObject, Message, Run, Step, Usage
 from ..domain.run_state import INCOMPLETE_REASONS, STEP_ENDS, RunCause
-from . import messages, runs, steps
+from . import messages, runs, signals, steps
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +77,8 @@ def end(
     ended = runs.move(connection, run, cause, **values)
     if ended is None:
         return None
+    if cause == "end" and run.owner is not None:
+        signals.touch(connection, run.id)
     unstored = unstored or Unstored()
     message = step = None
     for open_message in messages.in_progress(connection, run.id):

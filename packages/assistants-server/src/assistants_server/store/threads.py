@@ -11,7 +11,7 @@ from sqlalchemy import Connection, Row
 from .. import errors, ids
 from ..domain.drafts import ThreadDraft
 from ..domain.records import Metadata, Page, Thread
-from . import messages, pages, rows, runs, thread_lock
+from . import messages, pages, rows, runs, signals, thread_lock
 from .pages import Listing
 
 _table = rows.threads
@@ -73,6 +73,8 @@ def delete(connection: Connection, project_id: str, thread_id: str) -> str | Non
     """With its messages, runs and steps; returns the run that was active. Files stay."""
     row = _find(connection, project_id, thread_id)
     active = runs.active(connection, thread_id)
+    if active is not None:
+        signals.touch(connection, active.id)
     pages.bury(connection, row, scope=project_id)
     pages.forget(connection, scope=thread_id)
     connection.execute(sa.delete(_table).where(_table.c.id == thread_id))

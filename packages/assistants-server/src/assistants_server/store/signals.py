@@ -1,0 +1,51 @@
+"""Word to other processes that a run of theirs was touched. PostgreSQL carries it with the commit.
+
+On SQLite nothing is sent: the owner notices when it renews its leases, a second or two later.
+A signal is a hint and may be lost; the store alone says what is true.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Callable
+
+import sqlalchemy as sa
+from sqlalchemy import Connection
+
+logger = logging.getLogger(__name__)
+
+CHANNEL = "assistants_runs"
+
+_RECONNECT_SECONDS = 1.0
+
+
+def touch(connection: Connection, run_id: str) -> None:
+    """Tell whoever executes the run to look at it, once this transaction is committed."""
+    if connection.dialect.name == "postgresql":
+        connection.execute(sa.select(sa.func.pg_notify(CHANNEL, run_id)))
+
+
+async def listen(url: str, touched: Callable[[str], None]) -> None:
+    """Call ``touched`` with the id of each run that is touched, until cancelled.
+
+    Args:
+        url: of a PostgreSQL database; one connection of its own is held, and made anew when lost.
+    """
+    import asyncpg
+
+    while True:
+        with contextlib.suppress(OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
+            connection = await asyncpg.connect(url)
+            lost = asyncio.Event()
+            connection.add_termination_listener(lambda _, lost=lost: lost.set())
+            try:
+                await connection.add_listener(
+                    CHANNEL, lambda _connection, _pid, _channel, run_id: touched(run_id)
+                )
+                await lost.wait()
+            finally:
+                connection.terminate()
+        logger.warning("lost the connection that carries signals")
+        await asyncio.sleep(_RECONNECT_SECONDS)
