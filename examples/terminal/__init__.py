@@ -1,0 +1,1 @@
+"""The pieces of the terminal agent that are not about agents: the keyboard and the screen."""
