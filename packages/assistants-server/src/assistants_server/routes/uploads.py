@@ -5,17 +5,17 @@ from __future__ import annotations
 import re
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from python_multipart.exceptions import FormParserError
-from python_multipart.multipart import (
-    MultipartCallbacks,
-    MultipartParser,
-    parse_options_header,
-)
+from python_multipart.multipart import MultipartParser, parse_options_header
 from starlette.requests import Request
 
 from ..errors import BadRequest
 from .request_values import too_large, wrong_content_type
+
+if TYPE_CHECKING:
+    from python_multipart.multipart import MultipartCallbacks
 
 _OVERHEAD = 1024 * 1024
 """Bytes that boundaries, headers and plain fields may take beside the file."""
