@@ -1,0 +1,1 @@
+"""Whole programs. Run one from the repository: ``python -m examples.terminal_agent``."""
