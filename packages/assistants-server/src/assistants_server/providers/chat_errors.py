@@ -1,0 +1,247 @@
+"""What went wrong at a Chat Completions endpoint, in sentences for whoever runs the assistant.
+
+One table maps every exception of the SDK and of its HTTP client; a test holds it against the
+SDK's own list. The sentences name the endpoint and the model, never the key, and never an
+upstream message: those quote prompts (and OpenAI's quotes the key). The exceptions are the few
+error codes whose message is about a parameter.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import httpx2
+import openai
+
+from .contract import ProviderError
+
+# Messages with these codes name a parameter, or a schema of a tool.
+QUOTABLE = frozenset(
+    {
+        "unsupported_parameter",
+        "unknown_parameter",
+        "unsupported_value",
+        "invalid_function_parameters",
+    }
+)
+QUOTE_LENGTH = 300
+
+_TOO_LONG = re.compile(
+    r"context_length_exceeded|exceed_context_size|context (window|size|length)"
+    r"|prompt is too long|too many (input )?tokens",
+    re.IGNORECASE,
+)
+_NAME = re.compile(r"[\w.\[\]/:-]{1,80}")
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """Who was asked for what: the only facts a sentence may name."""
+
+    host: str
+    model: str
+    patience: float  # seconds without a byte
+
+
+def explain(error: BaseException, question: Question) -> ProviderError:
+    """The table's answer. An exception it does not know is a bug and is raised as it is."""
+    for kind in type(error).__mro__:
+        if kind in SENTENCES:
+            return SENTENCES[kind](error, question)
+    raise error
+
+
+def explain_in_stream(body: Any, question: Question) -> ProviderError:
+    """An error object found in the stream, in whichever shape."""
+    fields = body if isinstance(body, dict) else {"message": body}
+    status = next((s for s in map(fields.get, ("status", "status_code", "code")) if _is_int(s)), 0)
+    if status == 0 and isinstance(fields.get("code"), str) and fields["code"].isdigit():
+        status = int(fields["code"])
+    words = f"{fields.get('code')} {fields.get('type')}"
+    if status == 429 or "rate_limit" in words or "quota" in words or "overloaded" in words:
+        return _limited(fields, question)
+    if _TOO_LONG.search(f"{words} {fields.get('message')}"):
+        return _too_long(question)
+    return ProviderError(
+        f"The model {question.model} at {question.host} broke off with an error{_named(fields)}."
+    )
+
+
+def garbage(question: Question) -> ProviderError:
+    return ProviderError(
+        f"{question.host} answered with something that is not a Chat Completions stream. "
+        "Check that the upstream URL is that of an OpenAI-compatible API (it usually ends in /v1)."
+    )
+
+
+def broke_off(question: Question) -> ProviderError:
+    return ProviderError(
+        f"The connection to {question.host} broke before the model {question.model} had finished."
+    )
+
+
+def is_quota(error: openai.APIStatusError) -> bool:
+    """A limit that does not pass by waiting."""
+    return "insufficient_quota" in (error.code, error.type)
+
+
+# The table's right-hand side ------------------------------------------------------------------
+
+
+def _unreachable(error: Any, question: Question) -> ProviderError:
+    if isinstance(error.__cause__, httpx2.RemoteProtocolError | httpx2.ReadError):
+        return broke_off(question)
+    return ProviderError(
+        f"No connection to the model server at {question.host}. "
+        "Check that it is running and that the upstream URL is right."
+    )
+
+
+def _silent(error: Any, question: Question) -> ProviderError:
+    if isinstance(error.__cause__ or error, httpx2.ConnectTimeout | httpx2.PoolTimeout):
+        return _unreachable(error, question)
+    return ProviderError(
+        f"The model {question.model} at {question.host} was silent for {question.patience:g} s."
+    )
+
+
+def _cut(error: Any, question: Question) -> ProviderError:
+    return broke_off(question)
+
+
+def _bad_url(error: Any, question: Question) -> ProviderError:
+    return ProviderError(f"The upstream URL is not one that can be called ({question.host}).")
+
+
+def _wrong_key(error: Any, question: Question) -> ProviderError:
+    return ProviderError(
+        f"{question.host} does not accept the key. Set OPENAI_API_KEY or ASSISTANTS_UPSTREAM_KEY "
+        "to a valid one."
+    )
+
+
+def _forbidden(error: Any, question: Question) -> ProviderError:
+    return ProviderError(
+        f"{question.host} does not allow this key to use the model {question.model}."
+    )
+
+
+def _unknown(error: Any, question: Question) -> ProviderError:
+    return ProviderError(
+        f"{question.host} has no model {question.model}, or no Chat Completions API at this URL. "
+        "Another model can be put in its place with ASSISTANTS_MODELS."
+    )
+
+
+def _rate(error: Any, question: Question) -> ProviderError:
+    if is_quota(error):
+        return _limited({"code": "insufficient_quota"}, question)
+    wait = error.response.headers.get("retry-after", "")
+    return _limited({"wait": wait if wait.isdigit() else None}, question)
+
+
+def _limited(fields: dict[str, Any], question: Question) -> ProviderError:
+    if "quota" in f"{fields.get('code')} {fields.get('type')}":
+        text = f"The quota of the key at {question.host} is used up. Check its plan and billing."
+    else:
+        wait = f" Try again in {fields['wait']} s." if fields.get("wait") else ""
+        text = f"{question.host} limits the rate of requests for {question.model}.{wait}"
+    return ProviderError(text, code="rate_limit_exceeded")
+
+
+def _too_long(question: Question) -> ProviderError:
+    return ProviderError(
+        f"The conversation is longer than the model {question.model} can read. "
+        "Limit it with max_prompt_tokens or a truncation_strategy.",
+        code="invalid_prompt",
+    )
+
+
+def _refused(error: Any, question: Question) -> ProviderError:
+    """400, 413 and 422: the request itself."""
+    fields = error.body if isinstance(error.body, dict) else {}
+    if _TOO_LONG.search(f"{error.code} {error.type} {fields.get('message')}"):
+        return _too_long(question)
+    if error.code in ("content_filter", "content_policy_violation"):
+        return ProviderError(
+            f"{question.host} refused the conversation because of its content rules.",
+            code="invalid_prompt",
+        )
+    if error.status_code == 413:
+        return ProviderError(
+            f"The conversation, with its images, is larger than {question.host} accepts.",
+            code="invalid_prompt",
+        )
+    return ProviderError(
+        f"{question.host} refused the request for {question.model} "
+        f"with status {error.status_code}{_named(fields)}.",
+        code="invalid_prompt",
+    )
+
+
+def _failed(error: Any, question: Question) -> ProviderError:
+    if error.status_code == 413:
+        return _refused(error, question)
+    return ProviderError(
+        f"{question.host} failed with status {error.status_code} when asked for {question.model}."
+    )
+
+
+def _not_json(error: Any, question: Question) -> ProviderError:
+    return garbage(question)
+
+
+def _misused(error: Any, question: Question) -> ProviderError:
+    return ProviderError(f"The request to {question.host} could not be sent.")
+
+
+def _named(fields: dict[str, Any]) -> str:
+    """The code and the parameter that an error object names, and its message if that is safe."""
+    code, param, message = fields.get("code"), fields.get("param"), fields.get("message")
+    said = [str(word) for word in (code or fields.get("type"), param) if word is not None]
+    said = [word for word in said if _NAME.fullmatch(word)]
+    text = f" ({', '.join(said)})" if said else ""
+    if code in QUOTABLE and isinstance(message, str):
+        text += ": " + " ".join(message.split())[:QUOTE_LENGTH].rstrip(".")
+    return text
+
+
+def _is_int(value: object) -> bool:
+    return type(value) is int and value >= 400
+
+
+Sentence = Callable[[Any, Question], ProviderError]
+
+SENTENCES: dict[type[BaseException], Sentence] = {
+    openai.APIConnectionError: _unreachable,
+    openai.APITimeoutError: _silent,
+    openai.APIResponseValidationError: _not_json,
+    openai.BadRequestError: _refused,
+    openai.AuthenticationError: _wrong_key,
+    openai.OAuthError: _wrong_key,
+    openai.PermissionDeniedError: _forbidden,
+    openai.NotFoundError: _unknown,
+    openai.ConflictError: _failed,
+    openai.UnprocessableEntityError: _refused,
+    openai.RateLimitError: _rate,
+    openai.InternalServerError: _failed,
+    openai.APIStatusError: _failed,
+    openai.APIError: _misused,
+    openai.OpenAIError: _misused,
+    # Raised by parts of the SDK that are not used here (parsed answers, sockets).
+    openai.LengthFinishReasonError: _misused,
+    openai.ContentFilterFinishReasonError: _misused,
+    openai.WebSocketConnectionClosedError: _misused,
+    openai.WebSocketQueueFullError: _misused,
+    # While the body is read, errors are the HTTP client's own.
+    httpx2.TimeoutException: _silent,
+    httpx2.TransportError: _cut,
+    httpx2.UnsupportedProtocol: _bad_url,
+    httpx2.TooManyRedirects: _bad_url,
+    httpx2.DecodingError: _not_json,
+    httpx2.RequestError: _cut,
+    httpx2.InvalidURL: _bad_url,
+}

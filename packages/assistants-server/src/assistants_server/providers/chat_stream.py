@@ -1,0 +1,280 @@
+"""The body of a streamed Chat Completions answer, from bytes to pieces of a turn.
+
+Pure: bytes go in as the network cut them, pieces come out, and how they were cut makes no
+difference. Only what the wire needs is looked at, with orjson and without models: validating
+every event costs ten times as much as everything else that happens to a token.
+
+Servers differ more than the documentation admits. What is accepted beyond it is named where it
+is accepted.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import orjson
+
+from .. import ids
+from ..domain.model_exchange import CallPiece, Piece, RefusalPiece, TextPiece, TurnEnd, TurnUsage
+from ..domain.records import Usage
+
+# A line longer than this is not a token of a language model.
+LONGEST_LINE = 32 * 1024 * 1024
+
+Reason = Literal["stop", "length", "tool_calls", "content_filter"]
+
+# finish_reason is one of four words for OpenAI (and function_call, until 2023); the others were
+# seen at compatible servers. A word that is not here ends the turn as "stop".
+REASONS: dict[str, Reason] = {
+    "stop": "stop",
+    "length": "length",
+    "max_tokens": "length",
+    "model_length": "length",
+    "tool_calls": "tool_calls",
+    "function_call": "tool_calls",
+    "content_filter": "content_filter",
+    "safety": "content_filter",
+}
+
+
+class Garbage(Exception):
+    """The body is not a Chat Completions stream."""
+
+
+class StreamError(Exception):
+    """The server reported an error in mid-stream. Holds the error object as it came."""
+
+    def __init__(self, body: Any) -> None:
+        super().__init__("the server reported an error in its stream")
+        self.body = body
+
+
+class Events:
+    """The ``data`` of server-sent events (WHATWG HTML, section 9.2.6), from bytes in any cut."""
+
+    def __init__(self) -> None:
+        self._rest: list[bytes] = []
+        self._rest_size = 0
+        self._after_cr = False
+        self._data: list[bytes] = []
+
+    def feed(self, data: bytes) -> list[bytes]:
+        """The events that these bytes complete."""
+        if self._after_cr and data[:1] == b"\n":
+            data = data[1:]  # the second half of a CR LF that was cut in two
+            self._after_cr = False
+        if not data:
+            return []
+        self._after_cr = data.endswith(b"\r")
+        lines = data.splitlines()
+        unfinished = b"" if data[-1:] in b"\r\n" else lines.pop()
+        if lines and self._rest:
+            lines[0] = b"".join([*self._rest, lines[0]])
+            self._rest, self._rest_size = [], 0
+        if unfinished:
+            self._rest.append(unfinished)
+            self._rest_size += len(unfinished)
+            if self._rest_size > LONGEST_LINE:
+                raise Garbage
+        return self._events(lines)
+
+    def close(self) -> list[bytes]:
+        """The body is over; a last event counts although its empty line is missing."""
+        lines = [b"".join(self._rest), b""]
+        self._rest, self._rest_size = [], 0
+        return self._events(lines)
+
+    def _events(self, lines: list[bytes]) -> list[bytes]:
+        events = []
+        data = self._data
+        for line in lines:
+            if line[:5] == b"data:":
+                data.append(line[6:] if line[5:6] == b" " else line[5:])
+            elif not line and data:
+                events.append(data[0] if len(data) == 1 else b"\n".join(data))
+                data.clear()
+        return events
+
+
+@dataclass(slots=True)
+class _Call:
+    """A function call under construction. Its number is its place among the turn's calls."""
+
+    index: int
+    id: str | None
+    name: str | None
+    arguments: str = ""  # held back until the name is known
+    begun: bool = False  # some of its arguments have been given
+
+
+class Turn:
+    """Folds the events of one answer into pieces."""
+
+    def __init__(self) -> None:
+        self.over = False  # [DONE] was seen
+        self._events = Events()
+        self._reason: str | None = None
+        self._usage: Usage | None = None
+        self._calls: list[_Call] = []
+        self._by_key: dict[int | str, _Call] = {}
+
+    @property
+    def ended(self) -> bool:
+        """Whether the model said that its turn is over: a broken connection costs nothing then."""
+        return self.over or self._reason is not None
+
+    def feed(self, data: bytes) -> list[Piece]:
+        """The pieces that these bytes complete.
+
+        Raises:
+            Garbage, StreamError: see there.
+        """
+        return self._pieces(self._events.feed(data))
+
+    def close(self) -> list[Piece]:
+        """The body is over in order: its last pieces."""
+        return self._pieces(self._events.close())
+
+    def whole(self, body: bytes) -> list[Piece]:
+        """The pieces of an answer given at once, by a server that cannot stream."""
+        pieces = self._pieces([body])
+        self.over = True
+        return pieces
+
+    def end(self) -> list[Piece]:
+        """How the turn ended and what it cost.
+
+        Raises:
+            Garbage: a call was never named.
+        """
+        if any(not call.name for call in self._calls):
+            raise Garbage
+        reason = REASONS.get(self._reason or "stop", "stop")
+        # Several servers (Gemini's and Ollama's endpoints) end calls with "stop".
+        if reason == "stop" and self._calls:
+            reason = "tool_calls"
+        elif reason == "tool_calls" and not self._calls:
+            reason = "stop"
+        usage = [] if self._usage is None else [TurnUsage(self._usage)]
+        return [TurnEnd(reason), *usage]
+
+    def _pieces(self, events: list[bytes]) -> list[Piece]:
+        pieces: list[Piece] = []
+        for event in events:
+            if self.over:
+                break
+            if event == b"[DONE]":
+                self.over = True
+                break
+            try:
+                self._read(orjson.loads(event), pieces)
+            except (TypeError, ValueError, KeyError, IndexError, AttributeError) as error:
+                raise Garbage from error
+        return pieces
+
+    def _read(self, event: dict[str, Any], pieces: list[Piece]) -> None:
+        if event.get("error"):
+            raise StreamError(event["error"])
+        if event.get("object") == "error":  # vLLM: the error object itself
+            raise StreamError(event)
+        usage = event.get("usage")
+        if usage:
+            # Some servers repeat a growing count in every chunk: the last one counts.
+            self._usage = _usage(usage)
+        elif "x_groq" in event and event["x_groq"].get("usage"):
+            self._usage = _usage(event["x_groq"]["usage"])
+        choices = event.get("choices")
+        if not choices:
+            return
+        choice = choices[0]
+        delta = choice.get("delta") or choice.get("message")
+        if delta:
+            content = delta.get("content")
+            if content:
+                text = content if type(content) is str else _flat(content)
+                if text:
+                    pieces.append(TextPiece(text))
+            if delta.get("refusal"):
+                pieces.append(RefusalPiece(_text(delta["refusal"])))
+            if delta.get("tool_calls"):
+                for entry in delta["tool_calls"]:
+                    self._call(entry, pieces)
+            elif delta.get("function_call"):
+                self._call({"index": 0, "function": delta["function_call"]}, pieces)
+        reason = choice.get("finish_reason")
+        if reason:
+            if reason == "error":  # OpenRouter: the model behind it failed
+                raise StreamError(choice.get("error"))
+            self._reason = str(reason).lower()
+
+    def _call(self, entry: dict[str, Any], pieces: list[Piece]) -> None:
+        """One entry of ``tool_calls``: a fragment or a whole call, with or without index and id."""
+        function = entry.get("function") or {}
+        call_id, name = entry.get("id") or None, function.get("name") or None
+        arguments = function.get("arguments")
+        if arguments is None:
+            arguments = ""
+        elif type(arguments) is not str:  # an object instead of its JSON text (Ollama)
+            arguments = orjson.dumps(arguments).decode()
+        call = self._find(entry.get("index"), call_id, name)
+        if call is None:
+            call = _Call(len(self._calls), call_id or ids.call_id(), None)
+            self._calls.append(call)
+        if type(entry.get("index")) is int:
+            self._by_key[entry["index"]] = call
+        if call_id:
+            self._by_key[call_id] = call
+        if call.name is None:
+            call.arguments += arguments
+            if name is not None:
+                call.name = _text(name)
+                call.begun = bool(call.arguments)
+                pieces.append(CallPiece(call.index, call.arguments, call.id, call.name))
+        elif arguments:
+            call.begun = True
+            pieces.append(CallPiece(call.index, arguments))
+
+    def _find(self, index: Any, call_id: str | None, name: str | None) -> _Call | None:
+        """The call that a fragment belongs to; ``None``: it begins a new one.
+
+        An index is not enough: servers that send whole calls may number each of them 0. An id
+        may come once, in every fragment, or never.
+        """
+        if call_id is not None and call_id in self._by_key:
+            return self._by_key[call_id]
+        if type(index) is int:
+            call = self._by_key.get(index)
+            if call is None or name is None or call.name is None:
+                return call
+            another = call_id is not None or (call.begun and name != call.name)
+            return None if another else call
+        if name is not None or call_id is not None or not self._calls:
+            return None
+        return self._calls[-1]
+
+
+def _usage(usage: dict[str, Any]) -> Usage:
+    prompt = usage.get("prompt_tokens_details") or {}
+    completion = usage.get("completion_tokens_details") or {}
+    # DeepSeek counts cached tokens beside the sum's details.
+    cached = prompt.get("cached_tokens") or usage.get("prompt_cache_hit_tokens") or 0
+    return Usage(
+        prompt_tokens=int(usage.get("prompt_tokens") or 0),
+        completion_tokens=int(usage.get("completion_tokens") or 0),
+        cached_tokens=int(cached),
+        reasoning_tokens=int(completion.get("reasoning_tokens") or 0),
+    )
+
+
+def _flat(content: Any) -> str:
+    """Content in parts (Mistral): the text, without the thinking."""
+    if not isinstance(content, list):
+        raise TypeError("content is neither text nor parts")
+    return "".join(_text(part["text"]) for part in content if part.get("type") == "text")
+
+
+def _text(value: Any) -> str:
+    if type(value) is not str:
+        raise TypeError("text is not a string")
+    return value
