@@ -1,0 +1,152 @@
+"""Finding or making the assistant and the thread of a conversation."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import openai
+
+from .errors import AssistantError, is_missing
+from .ledger import Held
+from .messages import ITEM_ID, parts_of
+from .options import AssistantCreateOptions, AssistantOptions
+from .server import Json, Server
+from .snapshot import digest
+
+DEFINITION = "livekit_definition"
+THREAD_KEY = "livekit_thread_key"
+
+_SEARCHED = 1000  # assistants looked through for one made before
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Assistant:
+    id: str
+    model: str
+    tools: Sequence[Mapping[str, Any]] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoadedThread:
+    """A thread with its newest messages as a protected base."""
+
+    id: str
+    base: tuple[Held, ...] = ()
+    complete: bool = True
+
+
+async def find_assistant(server: Server, options: AssistantOptions) -> Assistant:
+    """The assistant to load, or the one made before from the same definition, or a new one."""
+    if options.load_options is not None:
+        assistant_id = options.load_options.assistant_id
+        try:
+            return _assistant(await server.request("GET", f"/assistants/{assistant_id}"))
+        except openai.NotFoundError as error:
+            raise AssistantError(f"There is no assistant {assistant_id!r}.") from error
+    assert options.create_options is not None
+    body = _definition(options.create_options)
+    mark = hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()
+    for one in await server.every("/assistants", order="desc", most=_SEARCHED):
+        if (one.get("metadata") or {}).get(DEFINITION) == mark and _still(one, body):
+            return _assistant(one)
+    # Processes that start at the same time get the same one from servers that honour the key.
+    made = await server.request(
+        "POST",
+        "/assistants",
+        body={**body, "metadata": {DEFINITION: mark}},
+        idempotency_key=f"livekit-assistant-{mark}",
+    )
+    try:
+        return _assistant(await server.request("GET", f"/assistants/{made['id']}"))
+    except openai.NotFoundError:  # the key brought back one that was deleted since
+        body["metadata"] = {DEFINITION: mark}
+        return _assistant(await server.request("POST", "/assistants", body=body))
+
+
+async def find_thread(
+    server: Server, *, thread_id: str | None, thread_key: str | None
+) -> LoadedThread:
+    """The thread of this id or key with its newest messages, or a new one."""
+    if thread_id is not None:
+        return await load_thread(server, thread_id)
+    if thread_key is None:
+        return LoadedThread(id=(await server.request("POST", "/threads"))["id"])
+    found = await _thread_of_key(server, thread_key)
+    if found is not None:
+        return await load_thread(server, found)
+    return await _thread_for_key(server, thread_key)
+
+
+async def load_thread(server: Server, thread_id: str) -> LoadedThread:
+    try:
+        page = await server.page(f"/threads/{thread_id}/messages")
+    except openai.NotFoundError as error:
+        raise AssistantError(f"There is no thread {thread_id!r}.") from error
+    base = tuple(held_base(message) for message in reversed(page["data"]))
+    return LoadedThread(id=thread_id, base=base, complete=not page.get("has_more"))
+
+
+def held_base(message: Json) -> Held:
+    return Held(
+        message_id=message["id"],
+        role=message["role"],
+        digest=digest(parts_of(message)),
+        item_id=(message.get("metadata") or {}).get(ITEM_ID),
+    )
+
+
+async def _thread_of_key(server: Server, key: str) -> str | None:
+    try:
+        page = await server.request(
+            "GET", "/threads", params={f"metadata[{THREAD_KEY}]": key, "limit": 1, "order": "asc"}
+        )
+    except openai.APIStatusError as error:
+        if error.status_code not in (404, 405):
+            raise
+        raise AssistantError(
+            "thread_key needs a server that can list threads, as assistants-server does; "
+            "this one cannot. Keep the thread's id yourself and pass thread_id."
+        ) from error
+    return page["data"][0]["id"] if page["data"] else None
+
+
+async def _thread_for_key(server: Server, key: str) -> LoadedThread:
+    """Make the thread of a key. Two callers at once get the same one, by the idempotency key; when
+    that brings back a thread deleted since, it names the next key."""
+    name = f"livekit-thread-{hashlib.sha256(key.encode()).hexdigest()}"
+    while True:
+        made = await server.request(
+            "POST", "/threads", body={"metadata": {THREAD_KEY: key}}, idempotency_key=name
+        )
+        try:
+            await server.request("GET", f"/threads/{made['id']}")
+        except openai.NotFoundError as error:
+            if not is_missing(error, "thread"):
+                raise
+            name = f"{name[:80]}-{made['id']}"
+            continue
+        return LoadedThread(id=made["id"])
+
+
+def _definition(options: AssistantCreateOptions) -> Json:
+    body: Json = {
+        "name": options.name,
+        "instructions": options.instructions,
+        "model": options.model,
+    }
+    if options.temperature is not None:
+        body["temperature"] = options.temperature
+    return body
+
+
+def _still(assistant: Json, body: Json) -> bool:
+    """Somebody may have changed it since."""
+    return all(assistant.get(name) == value for name, value in body.items())
+
+
+def _assistant(body: Json) -> Assistant:
+    return Assistant(id=body["id"], model=body["model"], tools=body.get("tools") or ())
