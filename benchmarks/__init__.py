@@ -1,0 +1,1 @@
+"""What the promises of the documentation cost. ``docs/benchmarks.md`` has dated results."""
