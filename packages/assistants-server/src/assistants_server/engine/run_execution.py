@@ -358,6 +358,8 @@ class RunExecution:
         if stop.run is not None:
             # What the stopper read may be older than our own last write, but for the status.
             self.run = replace(self.run, status=stop.run.status)
+            if self.run.status == "cancelling":
+                self.log.append(announcements.cancelling(self.run))
         try:
             ending = await self._end(stop.outcome)
         except DatabaseError as error:
