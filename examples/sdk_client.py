@@ -17,7 +17,7 @@ from openai import AssistantEventHandler
 from openai.types.shared_params import FunctionDefinition
 
 # The SDK says so on every call; here the API is alive.
-warnings.filterwarnings("ignore", "The Assistants API is deprecated", DeprecationWarning)
+warnings.filterwarnings("ignore", category=DeprecationWarning)
 
 BASE_URL = os.environ.get("ASSISTANTS_BASE_URL", "http://127.0.0.1:8400/v1")
 MODEL = os.environ.get("MODEL", "gpt-4o-mini")

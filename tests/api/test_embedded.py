@@ -17,7 +17,7 @@ from tests.upstream import Upstream, say, stall
 from assistants_server.embedded import EmbeddedServer, Lifespan, StartupError, acquire, release
 from assistants_server.settings import Settings
 
-pytestmark = pytest.mark.filterwarnings("ignore:The Assistants API is deprecated")
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
 
 
 @pytest_asyncio.fixture
