@@ -106,11 +106,11 @@ class ChatCompletions:
         patience = httpx2.Timeout(timeout, connect=CONNECT_SECONDS)
         self._client = openai.AsyncOpenAI(
             base_url=url,
-            api_key=key,
+            api_key=key or "none",  # the SDK wants one; its header is left out again below
             max_retries=0,
-            default_headers={} if key else {"Authorization": cast(str, openai.Omit())},
             http_client=httpx2.AsyncClient(limits=limits, timeout=patience, follow_redirects=True),
         )
+        self._options: Any = {} if key else {"headers": {"Authorization": openai.Omit()}}
         self._readings: set[asyncio.Task[None]] = set()
 
     def context_window(self, model: str) -> int:
@@ -154,7 +154,9 @@ class ChatCompletions:
     async def models(self) -> Sequence[ModelInfo]:
         question = Question(self.host, "", self._timeout)
         try:
-            response = await self._client.get("/models", cast_to=httpx2.Response)
+            response = await self._client.get(
+                "/models", cast_to=httpx2.Response, options=self._options
+            )
             listed = orjson.loads(response.content)["data"]
             return [
                 ModelInfo(
@@ -228,12 +230,13 @@ class ChatCompletions:
     async def _post(self, body: dict[str, Any]) -> httpx2.Response:
         try:
             content = orjson.dumps(body)
-        except TypeError:  # half a surrogate pair in somebody's text: escaped, as JSON can
-            content = json.dumps(body).encode()
+        except TypeError:  # half a surrogate pair in somebody's text: no server reads it
+            content = json.dumps(body, ensure_ascii=False).encode("utf-8", "replace")
         response = await self._client.post(
             "/chat/completions",
             cast_to=httpx2.Response,
             content=content,
+            options=self._options,
             stream=True,
             stream_cls=openai.AsyncStream[Any],
         )

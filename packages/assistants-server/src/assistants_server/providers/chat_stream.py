@@ -139,6 +139,8 @@ class Turn:
     def whole(self, body: bytes) -> list[Piece]:
         """The pieces of an answer given at once, by a server that cannot stream."""
         pieces = self._pieces([body])
+        if not self.ended:
+            raise Garbage
         self.over = True
         return pieces
 
