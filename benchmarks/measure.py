@@ -8,6 +8,7 @@ import os
 import platform
 import re
 import sys
+import tempfile
 from collections.abc import AsyncIterator, Mapping, Sequence
 from datetime import datetime, timezone
 from pathlib import Path
@@ -44,20 +45,23 @@ async def child(
     *words: str, says: str, environment: Mapping[str, str] | None = None
 ) -> AsyncIterator[str]:
     """A Python process; gives what the pattern ``says`` finds in its first line of output."""
-    process = await asyncio.create_subprocess_exec(
-        sys.executable,
-        *words,
-        stdout=asyncio.subprocess.PIPE,
-        env={**os.environ, **(environment or {})},
-    )
-    assert process.stdout is not None
-    try:
-        line = (await process.stdout.readline()).decode()
-        found = re.search(says, line)
-        if found is None:
-            raise RuntimeError(f"unexpected first line of {words}: {line!r}")
-        yield found[1]
-    finally:
-        with contextlib.suppress(ProcessLookupError):
-            process.terminate()
-        await process.communicate()
+    with tempfile.TemporaryFile() as log:
+        process = await asyncio.create_subprocess_exec(
+            sys.executable,
+            *words,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=log,
+            env={**os.environ, **(environment or {})},
+        )
+        assert process.stdout is not None
+        try:
+            line = (await process.stdout.readline()).decode()
+            found = re.search(says, line)
+            if found is None:
+                log.seek(0)
+                raise RuntimeError(f"{words} said {line!r}\n{log.read().decode()}")
+            yield found[1]
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                process.terminate()
+            await process.communicate()
