@@ -74,7 +74,8 @@ async def live_server(
     **settings: Any,
 ) -> AsyncIterator[LiveServer]:
     """Serve on a free port of the loopback. ``settings`` are fields of ``Settings``."""
-    known = Settings(data=data, **settings)
+    # Nobody answers on the discard port; tests that need a model name one.
+    known = Settings(data=data, **{"upstream_url": "http://127.0.0.1:9/v1", **settings})
     app = create_app(known, clock=clock, provider=provider)
     # uvicorn's protocol without its Server: that one polls, sleeps and takes the signals.
     config = uvicorn.Config(

@@ -1,0 +1,43 @@
+"""A live server per test, asked over plain HTTP."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import httpx2
+import pytest
+from tests.api.exchanges import Json, made
+from tests.live_server import LiveServer, live_server
+from tests.upstream import Upstream, echo
+
+
+@pytest.fixture
+async def upstream() -> AsyncIterator[Upstream]:
+    """Says what it was told, unless a test scripts it."""
+    async with Upstream(default=echo) as model:
+        yield model
+
+
+@pytest.fixture
+async def server(tmp_path: Path, upstream: Upstream) -> AsyncIterator[LiveServer]:
+    async with live_server(
+        data=tmp_path, upstream_url=upstream.base_url, upstream_key="test"
+    ) as running:
+        yield running
+
+
+@pytest.fixture
+async def http(server: LiveServer) -> AsyncIterator[httpx2.AsyncClient]:
+    async with server.http() as client:
+        yield client
+
+
+@pytest.fixture
+async def assistant(http: httpx2.AsyncClient) -> Json:
+    return await made(http, "/v1/assistants", {"model": "gpt-4o", "instructions": "Be brief."})
+
+
+@pytest.fixture
+async def thread(http: httpx2.AsyncClient) -> Json:
+    return await made(http, "/v1/threads", {})
