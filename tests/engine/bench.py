@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
-from assistants_server.providers.chat_completions import ChatCompletions
 from tests.manual_clock import ManualClock
 from tests.upstream import Upstream
 
@@ -16,6 +16,7 @@ from assistants_server.domain.run_events import ObjectEvent, RunEvent
 from assistants_server.engine.event_log import EventLog
 from assistants_server.engine.runs import Runs, StartedRun
 from assistants_server.engine.worker import Worker
+from assistants_server.providers.chat_completions import ChatCompletions
 from assistants_server.settings import Settings
 from assistants_server.store import assistants, messages, steps, threads
 from assistants_server.store.database import Database
@@ -47,9 +48,8 @@ class Process:
 
     def die(self) -> None:
         """As kill -9: no task of it runs on, nothing more is stored."""
-        for task in [*self.worker._tasks, self.worker._sweeper]:
-            if task is not None:
-                task.cancel()
+        for task in [*self.worker._tasks, *self.worker._side_tasks]:
+            task.cancel()
 
 
 class Bench:
@@ -128,3 +128,9 @@ async def names(log: EventLog) -> list[str]:
         if not found or found[-1] != name or isinstance(event, ObjectEvent):
             found.append(name)
     return found
+
+
+async def eventually(check: Callable[[], Awaitable[bool]]) -> None:
+    """Return once ``check`` holds: for what is stored by a task that announces nothing of it."""
+    while not await check():
+        await asyncio.sleep(0)

@@ -40,8 +40,9 @@ async def test_cancel_in_mid_stream_closes_the_upstream_and_keeps_the_text(bench
     started, hold = await speaking(bench)
     answer = await bench.runs.cancel(PROJECT, bench.thread_id, started.run.id)
     assert answer.status == "cancelling"
-    assert (await names(started.log))[-4:] == [
+    assert (await names(started.log))[-5:] == [
         "TextDelta",
+        "run.cancelling",
         "message.incomplete",
         "run.step.cancelled",
         "run.cancelled",
@@ -61,7 +62,11 @@ async def test_cancel_before_the_first_word_leaves_no_message(bench: Bench) -> N
     started = await bench.start("hi")
     await hold.reached.wait()
     await bench.runs.cancel(PROJECT, bench.thread_id, started.run.id)
-    assert (await names(started.log))[-2:] == ["run.in_progress", "run.cancelled"]
+    assert (await names(started.log))[-3:] == [
+        "run.in_progress",
+        "run.cancelling",
+        "run.cancelled",
+    ]
     await bench.upstream.disconnected()
     hold.release()
     assert await bench.texts() == ["hi"]

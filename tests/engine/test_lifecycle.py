@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from tests.engine.bench import PROJECT, Bench, events, names
+from tests.engine.bench import PROJECT, Bench, events, eventually, names
 from tests.upstream import (
     call,
     content_filter,
@@ -163,7 +163,7 @@ async def test_a_token_bound_leaves_the_run_incomplete_with_its_text(bench: Benc
     assert (run.incomplete_reason, run.completed_at) == ("max_completion_tokens", 1_700_000_000)
     reply = (await bench.messages())[-1]
     assert (reply.status, reply.incomplete_reason) == ("incomplete", "max_tokens")
-    assert bench.upstream.requests[0].body["max_completion_tokens"] == 16
+    assert bench.upstream.requests[0].body["max_tokens"] == 16
 
 
 async def test_completion_tokens_are_bounded_over_the_whole_run(bench: Bench) -> None:
@@ -173,7 +173,7 @@ async def test_completion_tokens_are_bounded_over_the_whole_run(bench: Bench) ->
     output = ToolOutput(tool_call_id="call_a", output="x")
     resumed = await bench.runs.submit(PROJECT, bench.thread_id, started.run.id, [output])
     await events(resumed.log)
-    bounds = [request.body["max_completion_tokens"] for request in bench.upstream.requests]
+    bounds = [request.body["max_tokens"] for request in bench.upstream.requests]
     assert bounds == [100, 70]
 
 
@@ -238,12 +238,15 @@ async def test_text_is_checkpointed_while_it_grows(bench: Bench) -> None:
     first, second = stall(), stall()
     bench.upstream.script(say("one ", first, "two ", second, "three"))
     started = await bench.start("hi")
-    await first.reached.wait()
+    await heard(started, "one ")
     bench.clock.advance(1)
     first.release()
-    await second.reached.wait()
-    await heard(started, "two ")
-    assert await bench.texts() == ["hi", "one two "]
+
+    async def stored() -> bool:
+        return await bench.texts() == ["hi", "one two "]
+
+    await eventually(stored)
+    assert (await bench.get(started.run)).status == "in_progress"
     second.release()
     await events(started.log)
     assert await bench.texts() == ["hi", "one two three"]

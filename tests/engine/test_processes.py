@@ -5,10 +5,13 @@ from __future__ import annotations
 import pytest
 from tests.engine.bench import PROJECT, Bench, events
 from tests.engine.test_endings import FUNCTION, speaking
-from tests.upstream import call, say
+from tests.manual_clock import ManualClock
+from tests.upstream import Upstream, call, say
 
 from assistants_server.domain.drafts import ToolOutput
+from assistants_server.settings import Settings
 from assistants_server.store import runs
+from assistants_server.store.database import Database
 
 
 async def sweep(bench: Bench, seconds: float) -> None:
@@ -111,3 +114,21 @@ async def test_a_run_whose_worker_lost_the_store_is_settled_while_the_process_li
         await sweep(bench, bench.settings.lease / 5)
     run = await bench.database.read(runs.get, PROJECT, bench.thread_id, started.run.id)
     assert run.status == "failed"
+
+
+async def test_on_postgresql_another_process_is_told_at_once(
+    postgres_url: str, upstream: Upstream
+) -> None:
+    database = await Database.open(postgres_url)
+    bench = Bench(database, upstream, ManualClock(), Settings())
+    await bench.prepare()
+    await bench.process.worker.start()
+    started, hold = await speaking(bench)
+    other = bench.new_process()
+    await other.runs.cancel(PROJECT, bench.thread_id, started.run.id)
+    await events(started.log)  # no clock has moved
+    assert (await bench.get(started.run)).status == "cancelled"
+    hold.release()
+    for process in bench.processes:
+        await process.stop()
+    await database.close()

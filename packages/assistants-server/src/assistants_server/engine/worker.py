@@ -31,6 +31,7 @@ logger = logging.getLogger(__name__)
 
 _SWEEPS_PER_LEASE = 5  # a lease survives four sweeps that fail or come late
 _SWEEP_LIMIT = 100  # runs settled in one sweep, so that a sweep stays short
+_FILE_SWEEP_SECONDS = 60
 _UPLOAD_SECONDS = 3600  # an upload that has not finished by then has broken off
 
 DIED = Failure(
@@ -55,7 +56,8 @@ class Worker:
         self._tasks: set[asyncio.Task[None]] = set()
         self._freed: dict[str, asyncio.Event] = {}
         self._unclaimed: set[str] = set()  # ours in the store at the last sweep, yet not running
-        self._sweeper: asyncio.Task[None] | None = None
+        self._file_sweep_due = 0
+        self._side_tasks: list[asyncio.Task[None]] = []
         self._draining = False
 
     # Life
@@ -63,8 +65,9 @@ class Worker:
     async def start(self) -> None:
         """Settle what earlier processes left, then keep doing so."""
         await self._sweep()
-        self._database.listen(self._touched)
-        self._sweeper = asyncio.create_task(self._keep_sweeping(), name="run sweeper")
+        listener = self._database.listen(self._touched)
+        sweeper = asyncio.create_task(self._keep_sweeping(), name="run sweeper")
+        self._side_tasks = [sweeper] if listener is None else [sweeper, listener]
 
     async def drain(self, grace: float) -> None:
         """Refuse new runs, let running ones end for ``grace`` seconds, then fail the rest."""
@@ -75,9 +78,10 @@ class Worker:
             execution.stop(Stop(outcome=Outcome(cause="fail", failure=SHUT_DOWN)))
         if self._tasks:
             await asyncio.wait(self._tasks)
-        if self._sweeper is not None:
-            self._sweeper.cancel()
-            await asyncio.wait([self._sweeper])
+        for task in self._side_tasks:
+            task.cancel()
+        if self._side_tasks:
+            await asyncio.wait(self._side_tasks)
 
     # Executing
 
@@ -190,15 +194,18 @@ class Worker:
         await self._settle_orphans()
         await self._expire_overdue()
         now = int(self._clock.now())
-        await self._database.write(files.sweep, now=now, unfinished_before=now - _UPLOAD_SECONDS)
+        if now >= self._file_sweep_due:
+            self._file_sweep_due = now + _FILE_SWEEP_SECONDS
+            await self._database.write(
+                files.sweep, now=now, unfinished_before=now - _UPLOAD_SECONDS
+            )
 
     async def _renew(self) -> None:
         executing = dict(self._executions)
-        if not executing and not self._unclaimed:
-            return
-        mine = await self._database.write(
-            runs.renew, self.id, lease_until=self._clock.now() + self._settings.lease
-        )
+        if executing:
+            lease_until = self._clock.now() + self._settings.lease
+            await self._database.write(runs.renew, self.id, lease_until=lease_until)
+        mine = await self._database.read(runs.held, self.id)
         for run_id, execution in executing.items():
             if run_id not in mine and self._executions.get(run_id) is execution:
                 await self._heed(run_id, execution)

@@ -200,7 +200,6 @@ class Database:
     ) -> None:
         self._lanes = lanes
         self._pool = pool
-        self._listener: asyncio.Task[None] | None = None
 
     @classmethod
     async def open(cls, url: str) -> Database:
@@ -319,21 +318,18 @@ class Database:
         except OSError as error:
             raise DatabaseError("The database does not answer.") from error
 
-    def listen(self, touched: Callable[[str], None]) -> None:
-        """Call ``touched`` with the id of every run that any process touches (``signals``)."""
-        if self._pool is not None:
-            url = self._pool.url.set(drivername="postgresql")
-            self._listener = asyncio.create_task(
-                signals.listen(url.render_as_string(hide_password=False), touched),
-                name="run signals",
-            )
+    def listen(self, touched: Callable[[str], None]) -> asyncio.Task[None] | None:
+        """Call ``touched`` with the id of every run that any process touches (``signals``).
+
+        The task is the caller's to cancel; ``None`` where the database carries no signals.
+        """
+        if self._pool is None:
+            return None
+        url = self._pool.url.set(drivername="postgresql").render_as_string(hide_password=False)
+        return asyncio.create_task(signals.listen(url, touched), name="run signals")
 
     async def close(self) -> None:
         """Finish what was begun, then let go of every connection. Idempotent."""
-        listener, self._listener = self._listener, None
-        if listener is not None:
-            listener.cancel()
-            await asyncio.wait([listener])
         lanes, self._lanes = self._lanes, None
         pool, self._pool = self._pool, None
         for lane in lanes or ():

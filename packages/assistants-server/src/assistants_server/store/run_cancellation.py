@@ -21,7 +21,7 @@ def cancel(
         NotFound: no such thread or run.
         BadRequest: the run's status does not allow it.
     """
-    run = runs.get(connection, project_id, thread_id, run_id)
+    run = runs.get(connection, project_id, thread_id, run_id, lock=True)
     cancelling = runs.move(connection, run, "cancel")
     if cancelling is None:
         raise errors.cannot_cancel(run.status)

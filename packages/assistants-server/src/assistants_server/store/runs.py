@@ -39,25 +39,24 @@ def insert(connection: Connection, run: Run) -> None:
     connection.execute(sa.insert(_table).values(values))
 
 
-def _find(connection: Connection, project_id: str, thread_id: str, run_id: str) -> Row[Any]:
-    row = connection.execute(
-        sa.select(_table).where(
-            _table.c.id == run_id,
-            _table.c.thread_id == thread_id,
-            _table.c.project_id == project_id,
-        )
-    ).first()
+def get(
+    connection: Connection, project_id: str, thread_id: str, run_id: str, *, lock: bool = False
+) -> Run:
+    """The run; with ``lock`` its status holds until the transaction ends.
+
+    Raises:
+        NotFound: the project has no such thread, or the thread no such run.
+    """
+    query = sa.select(_table).where(
+        _table.c.id == run_id,
+        _table.c.thread_id == thread_id,
+        _table.c.project_id == project_id,
+    )
+    row = connection.execute(query.with_for_update() if lock else query).first()
     if row is None:
         thread_lock.check(connection, project_id, thread_id)
         raise errors.no_run(run_id)
-    return row
-
-
-def get(connection: Connection, project_id: str, thread_id: str, run_id: str) -> Run:
-    """Raises:
-    NotFound: the project has no such thread, or the thread no such run.
-    """
-    return _record(_find(connection, project_id, thread_id, run_id))
+    return _record(row)
 
 
 def by_id(connection: Connection, run_id: str) -> Run | None:
@@ -67,17 +66,21 @@ def by_id(connection: Connection, run_id: str) -> Run | None:
 
 
 def by_key(connection: Connection, thread_id: str, run_key: str) -> Run | None:
-    """Extension ``run_key``: the thread's run of this name."""
+    """Extension ``run_key``: the thread's run of this name, locked."""
     row = connection.execute(
-        sa.select(_table).where(_table.c.thread_id == thread_id, _table.c.run_key == run_key)
+        sa.select(_table)
+        .where(_table.c.thread_id == thread_id, _table.c.run_key == run_key)
+        .with_for_update()
     ).first()
     return None if row is None else _record(row)
 
 
 def active(connection: Connection, thread_id: str) -> Run | None:
-    """The run that locks the thread."""
+    """The run that locks the thread; its own row is locked in turn."""
     row = connection.execute(
-        sa.select(_table).where(_table.c.thread_id == thread_id, _table.c.status.in_(ACTIVE))
+        sa.select(_table)
+        .where(_table.c.thread_id == thread_id, _table.c.status.in_(ACTIVE))
+        .with_for_update()
     ).first()
     return None if row is None else _record(row)
 
@@ -147,14 +150,22 @@ def hold(connection: Connection, run: Run) -> bool:
     return row is not None
 
 
-def renew(connection: Connection, owner: str, *, lease_until: float) -> set[str]:
-    """Prolong the leases of a process; returns the ids of the runs that are still its to execute.
+def renew(connection: Connection, owner: str, *, lease_until: float) -> None:
+    """Prolong the leases of a process."""
+    connection.execute(sa.update(_table).where(*_held(owner)).values(lease_until=lease_until))
 
-    A run that is missing from them was ended, or asked to be cancelled, by somebody else.
+
+def held(connection: Connection, owner: str) -> set[str]:
+    """The runs that are a process's to execute.
+
+    A run that it executes and that is missing here was ended, or asked to be cancelled, by
+    somebody else.
     """
-    mine = (_table.c.owner == owner, _table.c.status.in_(("queued", "in_progress")))
-    connection.execute(sa.update(_table).where(*mine).values(lease_until=lease_until))
-    return set(connection.execute(sa.select(_table.c.id).where(*mine)).scalars())
+    return set(connection.execute(sa.select(_table.c.id).where(*_held(owner))).scalars())
+
+
+def _held(owner: str) -> tuple[sa.ColumnElement[bool], ...]:
+    return (_table.c.owner == owner, _table.c.status.in_(("queued", "in_progress")))
 
 
 def overdue(connection: Connection, *, now: float, limit: int) -> Sequence[Run]:

@@ -42,13 +42,17 @@ def create(connection: Connection, project_id: str, draft: ThreadDraft, *, now: 
         tool_resources=draft.tool_resources,
         metadata=draft.metadata,
     )
+    insert(connection, thread)
+    for message in draft.messages:
+        messages.insert(connection, messages.from_draft(thread.id, message, now=now))
+    return thread
+
+
+def insert(connection: Connection, thread: Thread) -> None:
     connection.execute(
         sa.insert(_table).values({field: getattr(thread, field) for field in Thread.__slots__})
     )
     _index(connection, thread)
-    for message in draft.messages:
-        messages.insert(connection, messages.from_draft(thread.id, message, now=now))
-    return thread
 
 
 def get(connection: Connection, project_id: str, thread_id: str) -> Thread:

@@ -31,7 +31,7 @@ def submit(
             waits for.
     """
     thread_lock.hold(connection, project_id, thread_id)
-    run = runs.get(connection, project_id, thread_id, run_id)
+    run = runs.get(connection, project_id, thread_id, run_id, lock=True)
     if run.status != "requires_action":
         raise errors.outputs_not_accepted(run.status)
     expected = [call["id"] for call in run.pending_calls]
