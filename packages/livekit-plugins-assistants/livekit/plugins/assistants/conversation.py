@@ -7,10 +7,8 @@ after a turn belongs to tasks that the conversation owns and ``aclose()`` waits 
 from __future__ import annotations
 
 import asyncio
-import itertools
-import weakref
-from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import openai
@@ -19,44 +17,21 @@ from livekit.agents.llm import ChatContext, ImageContent
 from . import delivery
 from .errors import code_of, is_missing, translatable
 from .images import ImageStore
-from .ledger import Fates, Ledger, fates_of
+from .ledger import Ledger
 from .log import logger
+from .matching import Policy
 from .options import AssistantOptions, Conduct
-from .plan import Changes, NewRun, Plan, Policy, Submit, plan, settle
+from .plan import Changes, NewRun, Plan, Submit, plan, settle
 from .resources import Assistant, LoadedThread, find_assistant, find_thread
 from .server import Server
-from .snapshot import Answer, Entry, EntryCache, Snapshot, project
-from .voice import Speech, current_scene
+from .snapshot import Entry, Snapshot
+from .turns import Turns
 
 if TYPE_CHECKING:
-    from livekit.agents import AgentSession
+    pass
 
 CLOSING_PATIENCE = 5.0
 """Seconds that closing waits for what is under way."""
-
-
-@dataclass(slots=True)
-class Turn:
-    """One call of ``chat()``. ``streaming`` until its stream ended, was closed or failed."""
-
-    number: int
-    speech: Speech | None
-    session: int | None
-    streaming: bool = True
-    over: bool = False
-    discarded: bool = False
-
-    def look(self) -> None:
-        """Note what has become of it, and let go of the speech once that is final."""
-        if self.speech is None:
-            self.over = self.over or not self.streaming
-            return
-        # A speculation that is not scheduled by the time it is interrupted never will be.
-        if not self.speech.scheduled and (self.speech.interrupted or self.speech.done()):
-            self.discarded = True
-        if self.speech.done():
-            self.over = True
-            self.speech = None
 
 
 class Conversation:
@@ -70,6 +45,7 @@ class Conversation:
     ) -> None:
         self.ledger = Ledger()
         self.lock = asyncio.Lock()
+        self.turns = Turns()
         self.images = ImageStore(on_file_uploaded=conduct.on_file_uploaded)
         self.assistant: Assistant | None = None
         self.thread_id = thread_id
@@ -79,57 +55,11 @@ class Conversation:
         self._server: Server | None = None
         self._resolving: asyncio.Task[None] | None = None
         self._thread_was_there = False
-        self._turns: dict[int, Turn] = {}
-        self._last_turn = 0
-        self._tokens: weakref.WeakKeyDictionary[Any, int] = weakref.WeakKeyDictionary()
-        self._numbers = itertools.count(1)
-        self._sessions: dict[int, weakref.ref[AgentSession[Any]]] = {}
-        self._cache = EntryCache()
+        self._stale = False
         self._tasks: set[asyncio.Task[None]] = set()
         self._files: dict[str, frozenset[str]] = {}  # message id -> files it shows
 
     # what chat() and the stream note, at once ---------------------------------------------------
-
-    def take(
-        self, context: ChatContext, settings: Mapping[str, Any]
-    ) -> tuple[Snapshot, Mapping[str, ImageContent]]:
-        """The picture of a context that ``chat()`` was called with; its turn begins."""
-        scene = current_scene()
-        picture = project(context, self._cache)
-        self._last_turn += 1
-        session = self._token(scene.session)
-        if session is not None and session not in self._sessions and scene.session is not None:
-            self._sessions[session] = weakref.ref(scene.session)
-        open_turns = frozenset(
-            turn.number
-            for turn in self._looked_at()
-            if not turn.over and (turn.speech is None or turn.speech is not scene.speech)
-        )
-        turn = Turn(self._last_turn, scene.speech, session)
-        self._turns[turn.number] = turn
-        body = dict(settings)
-        if picture.instructions is not None:
-            body["instructions"] = picture.instructions
-        if picture.additional_instructions is not None:
-            body["additional_instructions"] = picture.additional_instructions
-        snapshot = Snapshot(
-            turn=turn.number,
-            view=self._token(scene.agent),
-            session=session,
-            open_turns=open_turns,
-            entries=picture.entries,
-            answers=picture.answers,
-            calls=picture.calls,
-            has_instructions=picture.has_instructions,
-            instructions=picture.instructions,
-            additional_instructions=picture.additional_instructions,
-            settings=body,
-        )
-        return snapshot, picture.images
-
-    def stream_ended(self, turn: int) -> None:
-        if (known := self._turns.get(turn)) is not None:
-            known.streaming = False
 
     def used_by_a_session(self) -> None:
         self.ledger = replace(self.ledger, in_use=True)
@@ -146,43 +76,66 @@ class Conversation:
         return Policy(edits=bool(self.server.extensions), full=self._conduct.interrupted == "full")
 
     def plan(self, snapshot: Snapshot) -> Plan:
-        return plan(snapshot, self.ledger, self.fates(), self.policy)
+        return plan(snapshot, self.ledger, self.turns.fates(self.ledger), self.policy)
 
-    async def prepare(self, snapshot: Snapshot, decided: Plan, *, patience: float) -> Plan:
+    async def refresh(self, snapshot: Snapshot) -> None:
+        """Read the thread again, if changes to it broke off half-way."""
+        if self._stale:
+            await self._reload(snapshot.entries)
+
+    async def prepare(
+        self,
+        snapshot: Snapshot,
+        decided: NewRun,
+        images: Mapping[str, ImageContent],
+        *,
+        patience: float,
+    ) -> NewRun:
         """On a server without the extensions: everything a turn changes but the run itself.
         Returns the plan that is left, whose only move is the run."""
-        if not isinstance(decided, NewRun):
-            return decided
-        items = frozenset(entry.item_id for entry in snapshot.entries)
         if self.ledger.runs:
             self.ledger = await delivery.end_runs(self.server, self.ledger, patience=patience)
-            self.ledger = await delivery.reload(self.server, self.ledger, items)
+            await self._reload(snapshot.entries)
             self.ledger = replace(self.ledger, runs=())
-            decided = self.plan(snapshot)
-            assert isinstance(decided, NewRun)
+            again = self.plan(snapshot)
+            assert isinstance(again, NewRun), "no run is left to submit to"
+            decided = again
         changes = decided.changes
-        await self._apply(decided, snapshot)
+        await self._apply(changes, images, snapshot.view, patience=patience)
         return replace(
-            decided,
-            end_runs=(),
-            changes=Changes(held=self.ledger.held, hidden=changes.hidden),
+            decided, end_runs=(), changes=Changes(held=self.ledger.held, hidden=changes.hidden)
         )
 
-    async def _apply(self, decided: NewRun, snapshot: Snapshot) -> None:
-        try:
-            self.ledger = await delivery.apply(
-                self.server,
-                self.ledger,
-                decided.changes,
-                files=self.images.files,
-                turn=snapshot.turn,
-                view=snapshot.view,
-            )
-        except openai.OpenAIError:
-            # Which of the requests took effect is not known.
-            items = frozenset(entry.item_id for entry in snapshot.entries)
-            self.spawn(self._reload(items), name="reload")
-            raise
+    async def _apply(
+        self,
+        changes: Changes,
+        images: Mapping[str, ImageContent],
+        view: int | None,
+        *,
+        patience: float,
+        committed: bool = False,
+    ) -> None:
+        shown = [*changes.messages, *(edit.entry for edit in changes.edits)]
+        await self.images.upload(self.server, shown, images)
+        self._stale = True  # until the last request has taken effect
+        async for ledger in delivery.apply(
+            self.server,
+            self.ledger,
+            changes,
+            files=self.images.files,
+            turn=self.turns.last,
+            view=view,
+            committed=committed,
+            patience=patience,
+        ):
+            self.ledger = ledger
+        self._stale = False
+        self.messages_deleted(changes.deletes)
+
+    async def _reload(self, entries: Sequence[Entry]) -> None:
+        items = frozenset(entry.item_id for entry in entries)
+        self.ledger = await delivery.reload(self.server, self.ledger, items)
+        self._stale = False
 
     async def recover(self, error: Exception, snapshot: Snapshot, decided: Plan) -> bool:
         """After a refusal: put right what we had wrong. False: it is final."""
@@ -195,8 +148,7 @@ class Conversation:
             self.ledger = self.ledger.with_run(replace(decided.run, state="cut"))
             return isinstance(error, openai.BadRequestError | openai.NotFoundError)
         if code_of(error) in ("message_not_found", "run_key_exists", "run_ended"):
-            items = frozenset(entry.item_id for entry in snapshot.entries)
-            self.ledger = await delivery.reload(self.server, self.ledger, items)
+            await self._reload(snapshot.entries)
             return True
         return False
 
@@ -224,29 +176,6 @@ class Conversation:
         files = frozenset().union(*gone).difference(*self._files.values())
         for file_id in files:
             self.spawn(self._delete_file(file_id), name="delete_file")
-
-    def fates(self) -> Fates:
-        turns = list(self._looked_at())
-        history: list[Entry] = []
-        alive: set[int] = set()
-        for token, reference in list(self._sessions.items()):
-            session = reference()
-            if session is None:
-                del self._sessions[token]
-                continue
-            alive.add(token)
-            history.extend(project(session.history, self._cache).entries)
-        held = {one.turn for one in self.ledger.held}
-        for turn in turns:
-            if turn.over and turn.number not in held:
-                del self._turns[turn.number]
-        return fates_of(
-            history,
-            thread_id=self.ledger.thread_id,
-            over=(turn.number for turn in turns if turn.over),
-            discarded=(turn.number for turn in turns if turn.discarded),
-            told=(turn.number for turn in turns if turn.session in alive),
-        )
 
     # assistant and thread -----------------------------------------------------------------------
 
@@ -297,48 +226,23 @@ class Conversation:
 
     async def _sync(self, history: ChatContext | None, *, closing: bool = False) -> None:
         """Without a history only what is known to be unsaid goes."""
-        picture = project(history, self._cache) if history is not None else None
+        picture = self.turns.picture(history) if history is not None else None
         entries = picture.entries if picture is not None else None
         if self.ledger.runs:
-            if self._waits_for_a_tool() and not closing:
+            if self.turns.wait_for_a_tool(self.ledger) and not closing:
                 return  # its outputs are still to come, and a later turn or sync brings the rest
-            answers = [*(picture.answers if picture is not None else ()), *self._told_answers()]
+            answers = [*(picture.answers if picture is not None else ()), *self.turns.answers()]
             ledger = await delivery.store_outputs(self.server, self.ledger, answers)
             ledger = await delivery.end_runs(self.server, ledger, patience=CLOSING_PATIENCE)
-            items = frozenset(entry.item_id for entry in entries or ())
-            self.ledger = await delivery.reload(self.server, ledger, items)
+            self.ledger = ledger
+            await self._reload(entries or ())
             self.ledger = replace(self.ledger, runs=())
-        changes = settle(entries, self.ledger, self.fates(), self.policy)
+        changes = settle(entries, self.ledger, self.turns.fates(self.ledger), self.policy)
         if changes.none:
             self.ledger = replace(self.ledger, held=changes.held)
             return
-        touched = [*changes.messages, *(edit.entry for edit in changes.edits)]
         images = picture.images if picture is not None else {}
-        await self.images.upload(self.server, touched, images)
-        self.ledger = await delivery.apply(
-            self.server,
-            self.ledger,
-            changes,
-            files=self.images.files,
-            turn=self._last_turn,
-            view=None,
-            committed=True,
-        )
-        self.messages_deleted(changes.deletes)
-
-    def _told_answers(self) -> Iterator[Answer]:
-        """Outputs that sessions have, whether or not a turn carried them."""
-        for reference in self._sessions.values():
-            if (session := reference()) is not None:
-                yield from project(session.history, self._cache).answers
-
-    def _waits_for_a_tool(self) -> bool:
-        over = {turn.number for turn in self._looked_at() if turn.over}
-        known = set(self._turns)
-        return any(
-            run.state == "waiting" and run.turn in known and run.turn not in over
-            for run in self.ledger.runs
-        )
+        await self._apply(changes, images, None, patience=CLOSING_PATIENCE, committed=True)
 
     # tasks --------------------------------------------------------------------------------------
 
@@ -355,9 +259,7 @@ class Conversation:
 
     async def aclose(self) -> None:
         """Flush what is known, wait for what is under way, and free the server's objects."""
-        for turn in self._turns.values():
-            turn.streaming = turn.streaming and turn.speech is not None
-            turn.over = turn.over or turn.speech is None
+        self.turns.close()
         try:
             if self._server is not None and self.ledger.thread_id:
                 await asyncio.wait_for(self._flush(), CLOSING_PATIENCE)
@@ -384,10 +286,6 @@ class Conversation:
         async with self.lock:
             await self._sync(None, closing=True)
 
-    async def _reload(self, items: frozenset[str]) -> None:
-        async with self.lock:
-            self.ledger = await delivery.reload(self.server, self.ledger, items)
-
     async def _delete_file(self, file_id: str) -> None:
         self.images.forget([file_id])
         try:
@@ -409,22 +307,6 @@ class Conversation:
             )
         except (openai.BadRequestError, openai.NotFoundError):
             pass
-
-    # --------------------------------------------------------------------------------------------
-
-    def _looked_at(self) -> list[Turn]:
-        for turn in self._turns.values():
-            turn.look()
-        return list(self._turns.values())
-
-    def _token(self, thing: object | None) -> int | None:
-        """A number for an agent or session that is never given to another one."""
-        if thing is None:
-            return None
-        token = self._tokens.get(thing)
-        if token is None:
-            token = self._tokens[thing] = next(self._numbers)
-        return token
 
 
 def _take_notice(task: asyncio.Task[None]) -> None:

@@ -8,11 +8,12 @@ can then do wrong cannot be cured; with the extensions it is refused.
 from __future__ import annotations
 
 import asyncio
+import functools
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
-import httpx2
 import openai
 
 from .errors import is_busy
@@ -26,6 +27,8 @@ from .tools import merge_hosted
 
 RUN_KEY = "livekit_run_key"
 """Run metadata: the run's key, for servers that do not know ``run_key``."""
+
+T = TypeVar("T")
 
 _ACTIVE = ("queued", "in_progress", "requires_action", "cancelling")
 _FIRST_POLL = 0.02
@@ -130,7 +133,7 @@ def open_run(
     key: str,
     snapshot: Snapshot,
     *,
-    excluded: Sequence[str] = (),
+    excluded: frozenset[str] = frozenset(),
     touched: Sequence[str] = (),
 ) -> OpenRun:
     """The ledger's note of a request that is about to leave."""
@@ -140,7 +143,7 @@ def open_run(
         state="sent",
         settings=fingerprint(snapshot.settings),
         tool_choice=json.dumps(snapshot.settings.get("tool_choice", "auto")),
-        excluded=frozenset(excluded),
+        excluded=excluded,
         touched=frozenset(touched),
     )
 
@@ -215,31 +218,32 @@ async def apply(
     files: Mapping[str, str],
     turn: int,
     view: int | None,
-    committed: bool = False,
-) -> Ledger:
-    """Carry changes out one by one, keeping the ledger true after each."""
+    committed: bool,
+    patience: float,
+) -> AsyncIterator[Ledger]:
+    """Carry changes out one by one; what comes is the ledger after each."""
     path = f"/threads/{ledger.thread_id}/messages"
     if changes.deletes:
         await asyncio.gather(*(_delete(server, f"{path}/{one}") for one in changes.deletes))
     ledger = replace(ledger, held=changes.held, removed=ledger.removed | changes.removed)
+    yield ledger
     for edit in changes.edits:
         content = wire_content(edit.entry, files)
         await server.request("POST", f"{path}/{edit.message_id}", body={"content": content})
     for entry in changes.messages:
-        made = await server.request("POST", path, body=wire_message(entry, files))
+        send = functools.partial(server.request, "POST", path, body=wire_message(entry, files))
+        made = await when_free(send, patience=patience)
         ledger = ledger.with_held(_added(entry, made["id"], turn, view, committed))
-    return ledger
+        yield ledger
 
 
-async def start_when_free(
-    server: Server, request: Request, *, timeout: httpx2.Timeout, patience: float
-) -> openai.AsyncStream[object]:
-    """Create a run and stream it; wait for other clients' runs, as ``if_active=queue`` would."""
+async def when_free(send: Callable[[], Awaitable[T]], *, patience: float) -> T:
+    """Send a request; while another client's run locks the thread, again and again."""
     deadline = asyncio.get_running_loop().time() + patience
     delay = _FIRST_POLL
     while True:
         try:
-            return await server.stream(request.path, request.body, timeout=timeout)
+            return await send()
         except openai.BadRequestError as error:
             if not is_busy(error) or asyncio.get_running_loop().time() > deadline:
                 raise

@@ -34,6 +34,8 @@ def _stream(error: Exception, what: str) -> APIError:
 
 def _status(error: Exception, what: str) -> APIError:
     assert isinstance(error, openai.APIStatusError)
+    if is_busy(error):  # a 400, but waiting helps
+        return APIConnectionError("Another client's run keeps the thread busy.")
     return APIStatusError(
         _SENTENCES.get(error.status_code, "{message}").format(message=_message(error)),
         status_code=error.status_code,

@@ -204,7 +204,7 @@ class AssistantLLM(llm.LLM[Literal["metrics_collected", "error"]]):
                 settings["tool_choice"] = wire_tool_choice(tool_choice)
         if is_given(extra_kwargs):
             settings.update(extra_kwargs)
-        snapshot, images = self._conversation.take(chat_ctx, settings)
+        snapshot, images = self._conversation.turns.take(chat_ctx, settings)
         return AssistantLLMStream(
             self,
             conversation=self._conversation,

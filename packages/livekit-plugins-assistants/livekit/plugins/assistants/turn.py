@@ -1,0 +1,390 @@
+"""One attempt at a turn: its request, and what each of its events means.
+
+The ledger is changed as the server says things. However the stream ends, noting that takes no time,
+and a run that may still be active is named in the next request.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import uuid
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import httpx2
+import openai
+from livekit.agents import APIConnectionError
+from livekit.agents.llm import (
+    ChatChunk,
+    ChoiceDelta,
+    CompletionUsage,
+    FunctionToolCall,
+    ImageContent,
+)
+
+from . import delivery
+from .conversation import Conversation
+from .errors import is_refusal, run_failed
+from .event_handler import AssistantEvents, typed_events
+from .ledger import Held
+from .log import logger
+from .plan import NewRun, Plan, Scratch, Submit, after_outputs_taken, after_run_created
+from .resources import Assistant
+from .snapshot import STAMP, Entry, Snapshot, Text, digest, stamp
+
+_ENDS = {
+    "thread.run.failed",
+    "thread.run.expired",
+    "thread.run.cancelled",
+    "thread.run.incomplete",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Call:
+    """What one call of ``chat()`` brings to its attempts. ``send`` takes chunks; ``handler`` makes
+    an event handler, where one is used."""
+
+    conversation: Conversation
+    snapshot: Snapshot
+    images: Mapping[str, ImageContent]
+    timeout: httpx2.Timeout
+    patience: float
+    send: Callable[[ChatChunk], None]
+    handler: Callable[[], AssistantEvents] | None = None
+    keys: list[str] = field(default_factory=list)
+
+
+class Attempt:
+    """One request and its event stream. ``key`` names the run, ours from before it exists."""
+
+    def __init__(self, call: Call, decided: Plan) -> None:
+        self.plan = decided
+        self.key = uuid.uuid4().hex
+        self.run_id = ""
+        self.thread_id = call.conversation.ledger.thread_id
+        self._call = call
+        self._conversation = call.conversation
+        self._snapshot = call.snapshot
+        self._reply = _Reply()
+        self._handler: AssistantEvents | None = None
+        self._settled = False
+
+    # sending ------------------------------------------------------------------------------------
+
+    async def start(self) -> AsyncGenerator[Mapping[str, Any], None]:
+        """Send the request; its events are for ``follow``."""
+        if isinstance(self.plan, Submit):
+            request = self._submission(self.plan)
+        elif isinstance(self.plan, Scratch):
+            request = await self._scratch(self.plan)
+        else:
+            self._call.keys.append(self.key)
+            if not self._conversation.server.extensions:
+                return self._events(await self._start_by_steps(self.plan))
+            changes = self.plan.changes
+            await self._upload([*changes.messages, *(edit.entry for edit in changes.edits)])
+            request = self._creation(self.plan)
+        server = self._conversation.server
+        return self._events(
+            await server.stream(request.path, request.body, timeout=self._call.timeout)
+        )
+
+    def _submission(self, plan: Submit) -> delivery.Request:
+        self.key = plan.run.key
+        self.run_id = plan.run.run_id or ""
+        run = replace(plan.run, state="sent", touched=frozenset())
+        self._conversation.ledger = self._conversation.ledger.sending(run)
+        return delivery.submission(self.thread_id, plan)
+
+    async def _scratch(self, plan: Scratch) -> delivery.Request:
+        await self._upload(plan.entries)
+        return delivery.scratch(
+            plan,
+            self._snapshot,
+            assistant=self._assistant,
+            files=self._conversation.images.files,
+        )
+
+    def _creation(self, plan: NewRun) -> delivery.Request:
+        changes = plan.changes
+        note = delivery.open_run(
+            self.key, self._snapshot, excluded=plan.hides, touched=changes.deletes
+        )
+        self._conversation.ledger = self._conversation.ledger.sending(
+            note, [edit.message_id for edit in changes.edits]
+        )
+        return delivery.creation(
+            self.thread_id,
+            plan,
+            self._snapshot,
+            key=self.key,
+            assistant=self._assistant,
+            files=self._conversation.images.files,
+        )
+
+    async def _start_by_steps(self, plan: NewRun) -> openai.AsyncStream[object]:
+        """On a server without the extensions: first the changes, then the run."""
+        conversation, call = self._conversation, self._call
+        prepared = await conversation.prepare(
+            self._snapshot, plan, call.images, patience=call.patience
+        )
+        request = delivery.standard_creation(
+            self.thread_id, prepared, self._snapshot, key=self.key, assistant=self._assistant
+        )
+        # Its calls are told in words, each time anew: the thread does not have them.
+        self.plan = replace(prepared, answers=())
+        note = delivery.open_run(self.key, self._snapshot, excluded=prepared.hides)
+        conversation.ledger = conversation.ledger.sending(note)
+        send = functools.partial(
+            conversation.server.stream, request.path, request.body, timeout=call.timeout
+        )
+        return await delivery.when_free(send, patience=call.patience)
+
+    async def _upload(self, entries: Sequence[Entry]) -> None:
+        await self._conversation.images.upload(
+            self._conversation.server, entries, self._call.images
+        )
+
+    @property
+    def _assistant(self) -> Assistant:
+        assert self._conversation.assistant is not None, "ready() comes first"
+        return self._conversation.assistant
+
+    def refused(self, error: openai.APIStatusError) -> None:
+        """The server said no: nothing was done, and nothing of it will arrive late."""
+        if is_refusal(error) and isinstance(self.plan, NewRun):
+            self._conversation.ledger = self._conversation.ledger.without_runs([self.key])
+            self._settled = True
+
+    # receiving ----------------------------------------------------------------------------------
+
+    async def _events(
+        self, stream: openai.AsyncStream[object]
+    ) -> AsyncGenerator[Mapping[str, Any], None]:
+        try:
+            if self._call.handler is None:
+                async for event in stream:
+                    if isinstance(event, Mapping) and "event" in event:
+                        yield event
+                return
+            self._handler = self._call.handler()
+            client = self._conversation.server.client
+            async for event in typed_events(stream, client, self._handler):
+                yield event
+        finally:
+            await stream.close()
+
+    async def follow(self, events: AsyncGenerator[Mapping[str, Any], None]) -> None:
+        try:
+            async with contextlib.aclosing(events):
+                async for event in events:
+                    self._take(event["event"], event["data"])
+        finally:
+            if not self._settled:
+                self._cut()
+        if not self._settled:
+            raise APIConnectionError("The server broke off its answer.")
+
+    def _take(self, name: str, data: Mapping[str, Any]) -> None:
+        if name == "thread.message.delta":
+            self._text(data)
+        elif name == "thread.message.created":
+            self._message_created(data)
+        elif name in ("thread.message.completed", "thread.message.incomplete"):
+            self._message_ended()
+        elif name == "thread.created":
+            self.thread_id = data["id"]
+        elif name == "thread.run.created":
+            self._run_created(data)
+        elif name == "thread.run.requires_action":
+            self._calls(data)
+        elif name == "thread.run.completed":
+            self._completed(data)
+        elif name in _ENDS:
+            self._ended(data)
+        if isinstance(self.plan, Submit) and self._state() == "sent":
+            self._outputs_taken()
+
+    def _run_created(self, run: Mapping[str, Any]) -> None:
+        self.run_id = run["id"]
+        if not isinstance(self.plan, NewRun):
+            return
+        conversation = self._conversation
+        note = conversation.ledger.run(self.key)
+        assert note is not None
+        added: Sequence[str] = run.get("additional_message_ids") or ()
+        conversation.ledger = after_run_created(
+            conversation.ledger,
+            self.plan,
+            self._snapshot,
+            run=replace(note, state="streaming", run_id=self.run_id, touched=frozenset()),
+            message_ids=added,
+        )
+        for message_id, entry in zip(added, self.plan.changes.messages, strict=False):
+            conversation.note_files(message_id, entry)
+        conversation.messages_deleted(self.plan.changes.deletes)
+
+    def _outputs_taken(self) -> None:
+        assert isinstance(self.plan, Submit)
+        ledger = after_outputs_taken(self._conversation.ledger, self.plan, self._snapshot)
+        self._conversation.ledger = ledger
+
+    def _message_created(self, message: Mapping[str, Any]) -> None:
+        self._reply.ids.append(message["id"])
+        self._note_reply(loose=True)
+        if self._handler is not None:
+            self._call.send(
+                ChatChunk(id=self.run_id, delta=ChoiceDelta(role="assistant", extra=self._stamp()))
+            )
+
+    def _text(self, delta: Mapping[str, Any]) -> None:
+        words = ""
+        for block in delta["delta"].get("content") or ():
+            if block.get("type") == "text":
+                words += (block.get("text") or {}).get("value") or ""
+            elif block.get("type") == "refusal":
+                words += block.get("refusal") or ""
+        if not words:
+            return
+        self._reply.text.append(words)
+        if self._handler is not None:
+            return  # it has sent its own chunk
+        extra = None
+        if self._reply.stamped != len(self._reply.ids):
+            extra = self._stamp()
+        self._call.send(
+            ChatChunk(
+                id=self.run_id, delta=ChoiceDelta(role="assistant", content=words, extra=extra)
+            )
+        )
+
+    def _message_ended(self) -> None:
+        self._note_reply(loose=False)
+
+    def _calls(self, run: Mapping[str, Any]) -> None:
+        """The run waits for outputs. Calls are passed on whole, and only now: LiveKit starts a tool
+        as soon as it reads its call."""
+        calls = run["required_action"]["submit_tool_outputs"]["tool_calls"]
+        self._settled = True
+        if isinstance(self.plan, Scratch):
+            self._leave_scratch()
+        elif (note := self._conversation.ledger.run(self.key)) is not None:
+            pending = tuple(call["id"] for call in calls)
+            self._conversation.ledger = self._conversation.ledger.with_run(
+                replace(note, state="waiting", pending=pending)
+            )
+        extra = {STAMP: {"thread_id": self.thread_id, "run_id": self.run_id}}
+        self._call.send(
+            ChatChunk(
+                id=self.run_id,
+                delta=ChoiceDelta(
+                    role="assistant",
+                    tool_calls=[
+                        FunctionToolCall(
+                            name=call["function"]["name"],
+                            arguments=call["function"]["arguments"],
+                            call_id=call["id"],
+                            extra=extra,
+                        )
+                        for call in calls
+                    ],
+                ),
+            )
+        )
+
+    def _completed(self, run: Mapping[str, Any]) -> None:
+        self._over()
+        if (usage := usage_of(run)) is not None:
+            self._call.send(ChatChunk(id=self.run_id, usage=usage))
+
+    def _ended(self, run: Mapping[str, Any]) -> None:
+        """Failed, expired, cancelled by somebody, or cut off by a token bound."""
+        self._over()
+        if run.get("status") == "incomplete" and self._reply.text:
+            logger.warning(
+                "reply cut off by a bound",
+                extra={"reason": (run.get("incomplete_details") or {}).get("reason")},
+            )
+            if (usage := usage_of(run)) is not None:
+                self._call.send(ChatChunk(id=self.run_id, usage=usage))
+            return
+        raise run_failed(run)
+
+    def _over(self) -> None:
+        self._settled = True
+        if isinstance(self.plan, Scratch):
+            self._leave_scratch()
+        else:
+            self._conversation.ledger = self._conversation.ledger.without_runs([self.key])
+
+    def _cut(self) -> None:
+        """Closed or broken before its end. No waiting here: who interrupts waits for us."""
+        conversation = self._conversation
+        if isinstance(self.plan, Scratch):
+            self._leave_scratch()
+            return
+        if self._reply.ids:
+            self._note_reply(loose=True)
+        conversation.ledger = conversation.ledger.cut(self.key)
+        if not conversation.server.extensions and self.run_id:
+            conversation.spawn(conversation.cancel_run(self.run_id), name="cancel_run")
+
+    def _leave_scratch(self) -> None:
+        if self.thread_id and self.thread_id != self._conversation.ledger.thread_id:
+            self._conversation.spawn(
+                self._conversation.delete_thread(self.thread_id), name="delete_scratch"
+            )
+
+    def _note_reply(self, *, loose: bool) -> None:
+        if isinstance(self.plan, Scratch) or not self._reply.ids:
+            return
+        text = "".join(self._reply.text)
+        self._conversation.ledger = self._conversation.ledger.with_held(
+            Held(
+                message_id=self._reply.ids[0],
+                also=tuple(self._reply.ids[1:]),
+                role="assistant",
+                digest=digest([Text(text)]),
+                text=text,
+                turn=self._snapshot.turn,
+                view=self._snapshot.view,
+                run_key=self.key,
+                written=True,
+                loose=loose,
+            )
+        )
+
+    def _stamp(self) -> dict[str, Any]:
+        self._reply.stamped = len(self._reply.ids)
+        return stamp(self.thread_id, self.run_id, self._reply.ids or [self.run_id])
+
+    def _state(self) -> str | None:
+        note = self._conversation.ledger.run(self.key)
+        return note.state if note is not None else None
+
+
+class _Reply:
+    """The messages of this stream, which LiveKit hears as one."""
+
+    def __init__(self) -> None:
+        self.ids: list[str] = []
+        self.text: list[str] = []
+        self.stamped = 0
+
+
+def usage_of(run: Mapping[str, Any]) -> CompletionUsage | None:
+    usage = run.get("usage")
+    if not usage:
+        return None
+    prompt_details = usage.get("prompt_token_details") or usage.get("prompt_tokens_details") or {}
+    completion_details = usage.get("completion_tokens_details") or {}
+    return CompletionUsage(
+        prompt_tokens=usage["prompt_tokens"],
+        completion_tokens=usage["completion_tokens"],
+        total_tokens=usage["total_tokens"],
+        prompt_cached_tokens=prompt_details.get("cached_tokens") or 0,
+        reasoning_tokens=completion_details.get("reasoning_tokens") or 0,
+    )
