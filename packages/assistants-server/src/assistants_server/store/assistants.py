@@ -15,6 +15,10 @@ from .pages import Listing
 
 _table = rows.assistants
 
+_ONE = sa.select(_table).where(
+    _table.c.id == sa.bindparam("assistant_id"), _table.c.project_id == sa.bindparam("project_id")
+)
+
 
 def _record(row: Row[Any]) -> Assistant:
     values = row._asdict()
@@ -27,9 +31,8 @@ def _values(assistant: Assistant) -> dict[str, Any]:
 
 
 def _find(connection: Connection, project_id: str, assistant_id: str) -> Row[Any]:
-    row = connection.execute(
-        sa.select(_table).where(_table.c.id == assistant_id, _table.c.project_id == project_id)
-    ).first()
+    place = {"assistant_id": assistant_id, "project_id": project_id}
+    row = connection.execute(_ONE, place).first()
     if row is None:
         raise errors.no_assistant(assistant_id)
     return row

@@ -18,6 +18,30 @@ from .pages import Listing
 _table = rows.messages
 _FIELDS = tuple(field for field in Message.__slots__ if field != "position")
 
+_INSERT = sa.insert(_table).returning(_table.c.seq)
+_NEWEST_TIME = (
+    sa.select(_table.c.created_at)
+    .where(_table.c.thread_id == sa.bindparam("thread_id"))
+    .order_by(_table.c.seq.desc())
+    .limit(1)
+)
+_IN_PROGRESS = sa.select(_table).where(
+    _table.c.run_id == sa.bindparam("run_id"), _table.c.status == "in_progress"
+)
+_CLOSE = sa.update(_table).where(
+    _table.c.id == sa.bindparam("closed_id"), _table.c.status == "in_progress"
+)
+_SHOWN = (
+    sa.select(_table)
+    .where(
+        _table.c.thread_id == sa.bindparam("thread_id"),
+        _table.c.seq >= sa.bindparam("first_position"),
+        _table.c.seq < sa.bindparam("before"),
+    )
+    .order_by(_table.c.seq.desc())
+    .limit(sa.bindparam("slice"))
+)
+
 
 def _record(row: Row[Any]) -> Message:
     values = row._asdict()
@@ -45,18 +69,11 @@ def insert(connection: Connection, message: Message) -> Message:
 
     ``created_at`` never runs backwards within a thread, whatever the clocks of replicas do.
     """
-    newest = connection.execute(
-        sa.select(_table.c.created_at)
-        .where(_table.c.thread_id == message.thread_id)
-        .order_by(_table.c.seq.desc())
-        .limit(1)
-    ).scalar()
+    newest = connection.execute(_NEWEST_TIME, {"thread_id": message.thread_id}).scalar()
     values = {field: getattr(message, field) for field in _FIELDS}
     values["created_at"] = max(message.created_at, newest or 0)
     values["tokens"] = estimate_message(message.content)
-    (values["position"],) = connection.execute(
-        sa.insert(_table).values(values).returning(_table.c.seq)
-    ).one()
+    (values["position"],) = connection.execute(_INSERT, values).one()
     del values["tokens"]
     return Message(**values)
 
@@ -171,16 +188,16 @@ def edit(
 def close(connection: Connection, message: Message) -> bool:
     """Write how a message in progress ended; ``False`` if it had ended already."""
     changed = connection.execute(
-        sa.update(_table)
-        .where(_table.c.id == message.id, _table.c.status == "in_progress")
-        .values(
-            status=message.status,
-            content=message.content,
-            incomplete_reason=message.incomplete_reason,
-            completed_at=message.completed_at,
-            incomplete_at=message.incomplete_at,
-            tokens=estimate_message(message.content),
-        )
+        _CLOSE,
+        {
+            "closed_id": message.id,
+            "status": message.status,
+            "content": message.content,
+            "incomplete_reason": message.incomplete_reason,
+            "completed_at": message.completed_at,
+            "incomplete_at": message.incomplete_at,
+            "tokens": estimate_message(message.content),
+        },
     )
     return changed.rowcount > 0
 
@@ -203,9 +220,7 @@ def by_id(connection: Connection, message_id: str) -> Message | None:
 
 def in_progress(connection: Connection, run_id: str) -> Sequence[Message]:
     """The message the run is writing, if there is one."""
-    found = connection.execute(
-        sa.select(_table).where(_table.c.run_id == run_id, _table.c.status == "in_progress")
-    )
+    found = connection.execute(_IN_PROGRESS, {"run_id": run_id})
     return [_record(row) for row in found]
 
 
@@ -242,18 +257,11 @@ def newest(
     Reads in bounded slices, so a long thread costs what the model's window holds and no more.
     Always yields at least the newest message.
     """
-    before: int | None = None
+    before = _BEHIND_ALL
     left = tokens
     while True:
-        query = (
-            sa.select(_table)
-            .where(_table.c.thread_id == thread_id, _table.c.seq >= first_position)
-            .order_by(_table.c.seq.desc())
-            .limit(_SLICE)
-        )
-        if before is not None:
-            query = query.where(_table.c.seq < before)
-        found = connection.execute(query).all()
+        place = {"thread_id": thread_id, "first_position": first_position, "before": before}
+        found = connection.execute(_SHOWN, {**place, "slice": _SLICE}).all()
         for row in found:
             if row.id in excluded:
                 continue
@@ -267,3 +275,4 @@ def newest(
 
 
 _SLICE = 200
+_BEHIND_ALL = 2**63 - 1

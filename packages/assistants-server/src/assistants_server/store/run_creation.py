@@ -127,7 +127,7 @@ def create(
     messages.discard(connection, thread_id, wishes.delete_messages)
     messages.edit(connection, thread_id, wishes.edit_messages)
 
-    before = messages.newest_position(connection, thread_id)
+    before = messages.newest_position(connection, thread_id) if wishes.tool_outputs else 0
     added = [
         messages.from_draft(thread_id, message, now=now) for message in draft.additional_messages
     ]

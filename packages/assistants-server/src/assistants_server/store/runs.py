@@ -22,6 +22,28 @@ from .pages import Listing
 
 _table = rows.runs
 
+# Statements of the hot path are built once: building costs more than running them.
+_INSERT = sa.insert(_table)
+_ACTIVE_OF_THREAD = (
+    sa.select(_table)
+    .where(_table.c.thread_id == sa.bindparam("thread_id"), _table.c.status.in_(ACTIVE))
+    .with_for_update()
+)
+_HOLD = (
+    sa.select(_table.c.seq)
+    .where(
+        _table.c.id == sa.bindparam("run_id"),
+        _table.c.status == "in_progress",
+        _table.c.owner == sa.bindparam("run_owner"),
+    )
+    .with_for_update()
+)
+_MOVE = sa.update(_table).where(
+    _table.c.id == sa.bindparam("moved_id"),
+    _table.c.status == sa.bindparam("moved_from"),
+    _table.c.owner.is_not_distinct_from(sa.bindparam("moved_owner")),
+)
+
 
 def _record(row: Row[Any]) -> Run:
     values = row._asdict()
@@ -36,7 +58,7 @@ def insert(connection: Connection, run: Run) -> None:
     values = {field: getattr(run, field) for field in Run.__slots__}
     values["usage"] = asdict(run.usage)
     values["last_error"] = asdict(run.last_error) if run.last_error else None
-    connection.execute(sa.insert(_table).values(values))
+    connection.execute(_INSERT, values)
 
 
 def get(
@@ -77,11 +99,7 @@ def by_key(connection: Connection, thread_id: str, run_key: str) -> Run | None:
 
 def active(connection: Connection, thread_id: str) -> Run | None:
     """The run that locks the thread; its own row is locked in turn."""
-    row = connection.execute(
-        sa.select(_table)
-        .where(_table.c.thread_id == thread_id, _table.c.status.in_(ACTIVE))
-        .with_for_update()
-    ).first()
+    row = connection.execute(_ACTIVE_OF_THREAD, {"thread_id": thread_id}).first()
     return None if row is None else _record(row)
 
 
@@ -120,15 +138,8 @@ def move(connection: Connection, run: Run, cause: RunCause, **values: Any) -> Ru
         name: asdict(value) if isinstance(value, Usage | Failure) else value
         for name, value in values.items()
     }
-    changed = connection.execute(
-        sa.update(_table)
-        .where(
-            _table.c.id == run.id,
-            _table.c.status == run.status,
-            _table.c.owner.is_not_distinct_from(run.owner),
-        )
-        .values(status=status, **columns)
-    )
+    where = {"moved_id": run.id, "moved_from": run.status, "moved_owner": run.owner}
+    changed = connection.execute(_MOVE, {**where, "status": status, **columns})
     return replace(run, status=status, **values) if changed.rowcount else None
 
 
@@ -138,15 +149,7 @@ def hold(connection: Connection, run: Run) -> bool:
         thread_lock.hold(connection, run.project_id, run.thread_id)
     except errors.NotFound:
         return False
-    row = connection.execute(
-        sa.select(_table.c.seq)
-        .where(
-            _table.c.id == run.id,
-            _table.c.status == "in_progress",
-            _table.c.owner == run.owner,
-        )
-        .with_for_update()
-    ).first()
+    row = connection.execute(_HOLD, {"run_id": run.id, "run_owner": run.owner}).first()
     return row is not None
 
 

@@ -16,6 +16,26 @@ from .pages import Listing
 
 _table = rows.steps
 
+_INSERT = sa.insert(_table)
+_SAVE = sa.update(_table).where(
+    _table.c.id == sa.bindparam("saved_id"), _table.c.status == "in_progress"
+)
+_IN_PROGRESS = (
+    sa.select(_table)
+    .where(_table.c.run_id == sa.bindparam("run_id"), _table.c.status == "in_progress")
+    .order_by(_table.c.seq)
+)
+_ANSWERED = (
+    sa.select(_table)
+    .where(
+        _table.c.thread_id == sa.bindparam("thread_id"),
+        _table.c.type == "tool_calls",
+        _table.c.status == "completed",
+        _table.c.after_position >= sa.bindparam("from_position"),
+    )
+    .order_by(_table.c.after_position, _table.c.seq)
+)
+
 
 def _record(row: Row[Any]) -> Step:
     values = row._asdict()
@@ -35,16 +55,12 @@ def _values(step: Step) -> dict[str, Any]:
 
 
 def insert(connection: Connection, step: Step) -> None:
-    connection.execute(sa.insert(_table).values(_values(step)))
+    connection.execute(_INSERT, _values(step))
 
 
 def save(connection: Connection, step: Step) -> bool:
     """Write a step in progress as it now is; ``False`` if it had ended already."""
-    changed = connection.execute(
-        sa.update(_table)
-        .where(_table.c.id == step.id, _table.c.status == "in_progress")
-        .values(_values(step))
-    )
+    changed = connection.execute(_SAVE, {"saved_id": step.id, **_values(step)})
     return changed.rowcount > 0
 
 
@@ -77,11 +93,7 @@ def by_id(connection: Connection, step_id: str) -> Step | None:
 
 def in_progress(connection: Connection, run_id: str) -> Sequence[Step]:
     """The run's open step, if there is one."""
-    found = connection.execute(
-        sa.select(_table)
-        .where(_table.c.run_id == run_id, _table.c.status == "in_progress")
-        .order_by(_table.c.seq)
-    )
+    found = connection.execute(_IN_PROGRESS, {"run_id": run_id})
     return [_record(row) for row in found]
 
 
@@ -89,15 +101,9 @@ def finished_calls(
     connection: Connection, thread_id: str, *, from_position: int, run_id: str | None
 ) -> Sequence[Step]:
     """Answered tool turns at or behind ``from_position``, oldest first; of one run, if given."""
-    query = sa.select(_table).where(
-        _table.c.thread_id == thread_id,
-        _table.c.type == "tool_calls",
-        _table.c.status == "completed",
-        _table.c.after_position >= from_position,
-    )
-    if run_id is not None:
-        query = query.where(_table.c.run_id == run_id)
-    found = connection.execute(query.order_by(_table.c.after_position, _table.c.seq))
+    query = _ANSWERED if run_id is None else _ANSWERED.where(_table.c.run_id == run_id)
+    place = {"thread_id": thread_id, "from_position": from_position}
+    found = connection.execute(query, place)
     return [_record(row) for row in found]
 
 

@@ -10,6 +10,11 @@ from . import rows
 
 _table = rows.threads
 
+_CHECK = sa.select(_table.c.seq).where(
+    _table.c.id == sa.bindparam("thread_id"), _table.c.project_id == sa.bindparam("project_id")
+)
+_LOCK = _CHECK.with_for_update()
+
 
 def hold(connection: Connection, project_id: str, thread_id: str) -> None:
     """Let one transaction at a time add to the thread (SQLite has one writer anyway).
@@ -30,10 +35,6 @@ def check(connection: Connection, project_id: str, thread_id: str) -> None:
 
 
 def _find(connection: Connection, project_id: str, thread_id: str, *, lock: bool) -> None:
-    query = sa.select(_table.c.seq).where(
-        _table.c.id == thread_id, _table.c.project_id == project_id
-    )
-    if lock:
-        query = query.with_for_update()
-    if connection.execute(query).first() is None:
+    place = {"thread_id": thread_id, "project_id": project_id}
+    if connection.execute(_LOCK if lock else _CHECK, place).first() is None:
         raise errors.no_thread(thread_id)

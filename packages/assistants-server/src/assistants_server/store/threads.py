@@ -17,6 +17,8 @@ from .pages import Listing
 _table = rows.threads
 _pairs = rows.thread_metadata
 
+_INSERT = sa.insert(_table)
+
 
 def _record(row: Row[Any]) -> Thread:
     values = row._asdict()
@@ -49,9 +51,7 @@ def create(connection: Connection, project_id: str, draft: ThreadDraft, *, now: 
 
 
 def insert(connection: Connection, thread: Thread) -> None:
-    connection.execute(
-        sa.insert(_table).values({field: getattr(thread, field) for field in Thread.__slots__})
-    )
+    connection.execute(_INSERT, {field: getattr(thread, field) for field in Thread.__slots__})
     _index(connection, thread)
 
 
