@@ -128,9 +128,7 @@ async def test_a_run_that_waits_locks_its_thread_until_it_is_cancelled(
     assert run.cancelled_at is not None
     (step,) = (await runs.steps.list(run.id, thread_id=thread)).data
     assert (step.status, step.type) == ("cancelled", "tool_calls")
-    with pytest.raises(
-        openai.BadRequestError, match=r"Cannot cancel run with status 'cancelled'\."
-    ):
+    with pytest.raises(openai.BadRequestError, match="Cannot cancel run"):
         await runs.cancel(run.id, thread_id=thread)
     await messages.create(thread, role="user", content="Never mind.")
     run = await runs.create_and_poll(thread_id=thread, assistant_id=assistant, poll_interval_ms=5)

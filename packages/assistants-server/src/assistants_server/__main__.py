@@ -149,7 +149,9 @@ def _settings(given: dict[str, Any]) -> Settings:
         source = f"--{name.replace('_', '-')}" if name in given else f"ASSISTANTS_{name.upper()}"
         _give_up(f"{source}: {wrong['msg']}.")
     except SettingsError as error:
-        _give_up(f"The environment is wrong: {error}.")
+        # Its text is: error parsing value for field "models" from source "EnvSettingsSource".
+        name = str(error).partition('"')[2].partition('"')[0]
+        _give_up(f"ASSISTANTS_{name.upper()}: its value is not JSON.")
 
 
 def _is_loopback(host: str) -> bool:
@@ -165,7 +167,8 @@ def _listen(settings: Settings) -> socket.socket:
         return socket.create_server((settings.host, settings.port), family=family, backlog=2048)
     except OSError as error:
         where = f"{settings.host}:{settings.port}"
-        _give_up(f"Cannot listen on {where}: {error.strerror or error}.")
+        reason = os.strerror(error.errno) if error.errno and error.errno > 0 else str(error)
+        _give_up(f"Cannot listen on {where}: {reason}.")
 
 
 class _Server(uvicorn.Server):

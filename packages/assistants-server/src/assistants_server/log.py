@@ -29,8 +29,6 @@ def configure(level: str, *, stream: TextIO | None = None) -> None:
     handler: logging.Handler = _Terminal(target) if target.isatty() else _lines(target)
     handler.addFilter(_with_request)
     root = logging.getLogger()
-    for old in list(root.handlers):
-        root.removeHandler(old)
     root.addHandler(handler)
     root.setLevel(logging.WARNING)
     logging.getLogger("assistants_server").setLevel(level.upper())
