@@ -1,0 +1,106 @@
+"""Writes ``docs/reference/endpoints.md`` from the table of endpoints; a test compares the two.
+
+python scripts/endpoints_reference.py            # write it
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from assistants_server.routes.endpoints import Endpoint
+from assistants_server.routes.openapi import document
+from assistants_server.routes.table import ENDPOINTS
+
+PAGE = Path(__file__).parents[1] / "docs/reference/endpoints.md"
+
+HEAD = """\
+# Endpoints
+
+Written by `scripts/endpoints_reference.py` from the server's own table. The same table answers
+`GET /openapi.json`.
+
+Every path under `/v1` takes a key as `Authorization: Bearer …`; those of assistants and threads
+also want `OpenAI-Beta: assistants=v2`, which the official SDKs send. Success is always `200`.
+Refusals are described in [errors](errors.md), streams in [events](events.md), what goes beyond
+OpenAI's API in [extensions](extensions.md).
+
+Fields that are not required may be left out or be `null`. On a creation that means "the default",
+on a run "the assistant's"; on a modification `null` clears and absence keeps.
+"""
+
+
+def page() -> str:
+    schemas = document(ENDPOINTS)["components"]["schemas"]
+    return HEAD + "".join(_endpoint(endpoint, schemas) for endpoint in ENDPOINTS)
+
+
+def _endpoint(endpoint: Endpoint, schemas: dict[str, Any]) -> str:
+    text = f"\n## {endpoint.method} {endpoint.path.replace(':path', '')}\n\n"
+    text += f"{endpoint.summary} Answers: {endpoint.answer}\n"
+    if not endpoint.beta and not endpoint.open:
+        text += "No beta header is needed.\n"
+    elif endpoint.open:
+        text += "No key is needed.\n"
+    query = endpoint.query.model_json_schema()
+    if query.get("properties"):
+        text += "\n| query | value |\n|---|---|\n" + _rows(query, query.get("$defs", {}))
+    if endpoint.body is not None:
+        schema = schemas[endpoint.body.__name__]
+        text += "\n| body | value |\n|---|---|\n" + _rows(schema, schemas)
+    return text
+
+
+def _rows(schema: dict[str, Any], schemas: dict[str, Any]) -> str:
+    required = set(schema.get("required", ()))
+    return "".join(
+        f"| `{name}`{' *' if name in required else ''} | {_value(field, schemas)} |\n"
+        for name, field in schema.get("properties", {}).items()
+    )
+
+
+def _value(schema: dict[str, Any], schemas: dict[str, Any]) -> str:
+    """One line that says what may stand there."""
+    if "$ref" in schema:
+        schema = schemas[schema["$ref"].rpartition("/")[2]]
+    if "anyOf" in schema or "oneOf" in schema:
+        kinds = [
+            _value(one, schemas)
+            for one in schema.get("anyOf", schema.get("oneOf", ()))
+            if one.get("type") != "null"
+        ]
+        return " or ".join(dict.fromkeys(kinds))
+    if "const" in schema:
+        return f"`{schema['const']}`"
+    if "enum" in schema:
+        return ", ".join(f"`{word}`" for word in schema["enum"])
+    kind = str(schema.get("type", "any JSON"))
+    if kind == "array":
+        most = f", {schema['maxItems']} at most" if "maxItems" in schema else ""
+        return f"array of {_value(schema['items'], schemas)}{most}"
+    if kind == "object":
+        fields = schema.get("properties")
+        if not fields:
+            most = f", {schema['maxProperties']} pairs at most" if "maxProperties" in schema else ""
+            return f"object{most}"
+        needed = set(schema.get("required", ()))
+        names = ", ".join(f"`{name}`{' *' if name in needed else ''}" for name in fields)
+        return f"object of {names}"
+    return kind + _limits(schema)
+
+
+def _limits(schema: dict[str, Any]) -> str:
+    limits = []
+    if "minimum" in schema:
+        limits.append(f"from {schema['minimum']:g}")
+    if "maximum" in schema and schema["maximum"] < 2**31:
+        limits.append(f"to {schema['maximum']:g}")
+    if "maxLength" in schema:
+        limits.append(f"{schema['maxLength']} characters at most")
+    if "default" in schema and schema["default"] is not None:
+        limits.append(f"default {schema['default']}")
+    return f" ({', '.join(limits)})" if limits else ""
+
+
+if __name__ == "__main__":
+    PAGE.write_text(page())

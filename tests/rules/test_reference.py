@@ -1,0 +1,82 @@
+"""The reference is complete: a new endpoint, event, error or status without its line fails here."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+from openai.types.beta import assistant_stream_event
+from scripts import endpoints_reference, lifecycle_diagram
+
+from assistants_server import errors
+from assistants_server.domain.run_state import RUN_TRANSITIONS
+
+REFERENCE = Path(__file__).parents[2] / "docs/reference"
+
+
+def test_the_endpoints_page_is_up_to_date() -> None:
+    assert endpoints_reference.PAGE.read_text() == endpoints_reference.page(), (
+        "run: python scripts/endpoints_reference.py"
+    )
+
+
+def test_the_lifecycle_page_is_up_to_date() -> None:
+    assert lifecycle_diagram.PAGE.read_text() == lifecycle_diagram.page(), (
+        "run: python scripts/lifecycle_diagram.py"
+    )
+
+
+def test_every_event_that_the_official_sdk_knows_has_its_line() -> None:
+    page = (REFERENCE / "events.md").read_text()
+    known = set(re.findall(r'Literal\["([a-z_.]+)"\]', inspect.getsource(assistant_stream_event)))
+    assert len(known) > 20
+    assert {name for name in known if f"`{name}`" not in page} == set()
+    assert {f"thread.run.{status}" for status in RUN_TRANSITIONS} <= known
+
+
+FACTORIES: Mapping[Callable[..., errors.ApiError], tuple[Any, ...]] = {
+    errors.no_assistant: ("asst_X",),
+    errors.no_thread: ("thread_X",),
+    errors.no_message: ("msg_X",),
+    errors.no_run: ("run_X",),
+    errors.no_step: ("step_X",),
+    errors.no_file: ("file-X",),
+    errors.no_cursor: ("after", "x"),
+    errors.thread_locked: ("thread_X", "run_Y"),
+    errors.active_run: ("thread_X", "run_Y"),
+    errors.outputs_not_accepted: ("in_progress",),
+    errors.outputs_mismatch: (["call_A", "call_B"], ["call_A"]),
+    errors.cannot_cancel: ("completed",),
+    errors.cannot_update: ("in_progress",),
+    errors.nothing_to_run_on: (),
+    errors.run_key_exists: ("x",),
+    errors.run_ended: ("x",),
+    errors.message_to_edit_missing: ("msg_X", "edit_messages[0].id"),
+}
+
+
+def test_every_error_that_the_server_can_make_is_in_the_table() -> None:
+    made: set[Callable[..., errors.ApiError]] = {
+        function
+        for _, function in inspect.getmembers(errors, inspect.isfunction)
+        if function.__module__ == errors.__name__
+    }
+    assert made == set(FACTORIES), "give the new error a line in the page and here"
+
+
+@pytest.mark.parametrize("factory", FACTORIES, ids=lambda factory: factory.__name__)
+def test_the_page_quotes_each_error_to_the_letter(
+    factory: Callable[..., errors.ApiError],
+) -> None:
+    error = factory(*FACTORIES[factory])
+    page = (REFERENCE / "errors.md").read_text()
+    row = next((one for one in page.splitlines() if f"| `{error.message}` |" in one), None)
+    assert row is not None, error.message
+    _, _, status, _, param, code, _ = (cell.strip() for cell in row.split("|"))
+    assert status == str(error.status)
+    assert (error.param or "–") in param
+    assert (error.code or "–") in code
