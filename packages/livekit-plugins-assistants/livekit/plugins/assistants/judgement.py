@@ -97,7 +97,7 @@ def turn_was_open(held: Held, snapshot: Snapshot) -> bool:
 
 def of_another_agent(held: Held, snapshot: Snapshot) -> bool:
     """(3) Another agent's turn (or session's): not this agent's to remove."""
-    return held.view != snapshot.view
+    return held.view is not None and held.view != snapshot.view
 
 
 def removed_on_purpose(held: Held, present: Present) -> bool:
