@@ -27,7 +27,6 @@ from livekit.agents.llm import LLMError
 from livekit.agents.metrics import LLMMetrics
 from livekit.agents.voice.agent_session import SessionConnectOptions
 from rich.console import Console
-from rich.text import Text
 
 from livekit.plugins.assistants import AssistantCreateOptions, AssistantLLM, AssistantOptions
 
@@ -60,8 +59,8 @@ class Conversation:
         self._session.on("function_tools_executed", self._show_tools)
         self._session.on("error", self._note_error)
 
-    async def go_on(self, *, stop_at_error: bool) -> bool:
-        """Take turns until the user leaves. ``False``: an error ended it."""
+    async def go_on(self) -> bool:
+        """Take turns until the user leaves. ``False``: an error ended it, with nobody there."""
         while True:
             self._screen.prompt()
             line = await self._keys.line()
@@ -70,7 +69,7 @@ class Conversation:
                 return True
             if line in LEAVE:
                 return True
-            if line and not await self._turn(line) and stop_at_error:
+            if line and not await self._turn(line) and not self._keys.interactive:
                 return False
 
     async def _turn(self, line: str) -> bool:
@@ -108,7 +107,18 @@ class Conversation:
             self._error = _sentence(event.error.error)
 
 
-async def talk(arguments: argparse.Namespace, screen: Screen) -> int:
+async def talk(arguments: argparse.Namespace, keys: Keyboard, screen: Screen) -> int:
+    """The whole program, from the choice of a model to the exit status."""
+    try:
+        return await _talk(arguments, keys, screen)
+    except Exception as error:
+        if arguments.verbose or isinstance(error, BrokenPipeError):
+            raise
+        screen.complain(_sentence(error))
+        return 1
+
+
+async def _talk(arguments: argparse.Namespace, keys: Keyboard, screen: Screen) -> int:
     model = await choose_model(arguments.model, arguments.base_url)
     screen.note(f"Model: {model.shown}.")
     assistant = AssistantCreateOptions(name=NAME, instructions=INSTRUCTIONS, model=model.name)
@@ -127,10 +137,10 @@ async def talk(arguments: argparse.Namespace, screen: Screen) -> int:
         llm.attach(session)
         await session.start(CoffeeShop(chat_ctx=remembered))
         try:
-            async with keyboard() as keys:
+            async with keys:
                 conversation = Conversation(session, keys, screen)
                 conversation.watch(llm)
-                fine = await conversation.go_on(stop_at_error=not sys.stdin.isatty())
+                fine = await conversation.go_on()
         finally:
             await session.aclose()
     finally:
@@ -181,18 +191,19 @@ def main(words: Sequence[str] | None = None) -> int:
         logging.basicConfig(level=logging.INFO)
     else:
         logging.getLogger().addHandler(logging.NullHandler())
-    screen = Screen(Console(highlight=False), echo=not sys.stdin.isatty())
+    keys = keyboard()
+    screen = Screen(
+        Console(highlight=False),
+        errors=Console(stderr=True, highlight=False),
+        echo=not keys.interactive,
+    )
     try:
-        return asyncio.run(talk(arguments, screen))
+        return asyncio.run(talk(arguments, keys, screen))
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # nobody reads any more
-    except Exception as error:
-        if arguments.verbose:
-            raise
-        Console(stderr=True, highlight=False).print(Text(_sentence(error)), soft_wrap=True)
-    return 1
+        return 1
 
 
 if __name__ == "__main__":

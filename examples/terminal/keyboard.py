@@ -28,6 +28,8 @@ _CONTROLS = re.compile(r"\x1b\[[0-9;]*[ -/]*[@-~]|[\x00-\x08\x0b-\x1f\x7f]")
 class Keyboard:
     """Lines in the order they were typed; ``None`` once the user wants to leave."""
 
+    interactive = True  # somebody sits there who can try again
+
     def __init__(self) -> None:
         self._lines: asyncio.Queue[str | None] = asyncio.Queue()
         self._barge_in: Callable[[], object] | None = None
@@ -129,6 +131,8 @@ class TerminalKeyboard(Keyboard):
 
 class StreamKeyboard(Keyboard):
     """A pipe or a file: one line after another; the end of it, and Ctrl-C, leave."""
+
+    interactive = False
 
     def __init__(self, stream: TextIO) -> None:
         super().__init__()

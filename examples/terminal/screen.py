@@ -22,9 +22,10 @@ _CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 class Screen(io.TextOutput):
     """Prints the conversation. ``echo``: the user's lines too, where nobody typed them here."""
 
-    def __init__(self, console: Console, *, echo: bool) -> None:
+    def __init__(self, console: Console, *, errors: Console, echo: bool) -> None:
         super().__init__(label="terminal", next_in_chain=None)
         self._console = console
+        self._errors = errors
         self._echo = echo
         self._open = False  # a reply has begun on this line and not ended
 
@@ -78,7 +79,7 @@ class Screen(io.TextOutput):
 
     def complain(self, sentence: str) -> None:
         self._close_line()
-        self._console.print(Text(sentence, style="red"), soft_wrap=True)
+        self._errors.print(Text(sentence, style="red"), soft_wrap=True)
 
     def leave_prompt(self) -> None:
         """The user left at the prompt, where the cursor still is."""

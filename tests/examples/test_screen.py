@@ -13,7 +13,7 @@ from rich.console import Console
 def screen(*, echo: bool = True, terminal: bool = False) -> tuple[Screen, io.StringIO]:
     file = io.StringIO()
     console = Console(file=file, force_terminal=terminal, width=20)
-    return Screen(console, echo=echo), file
+    return Screen(console, errors=console, echo=echo), file
 
 
 async def test_a_reply_is_printed_as_it_comes() -> None:
