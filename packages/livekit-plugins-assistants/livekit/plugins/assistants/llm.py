@@ -300,6 +300,13 @@ class AssistantLLM(llm.LLM[Literal["metrics_collected", "error"]]):
     async def _connect(self) -> Server:
         if self._client is None:
             self._client = self._make_client()
+        if self._embedded is not None:
+            from assistants_server import embedded
+
+            try:
+                await self._embedded.start()
+            except embedded.StartupError as error:
+                raise AssistantError(str(error)) from error
         return Server(self._client, extensions=self._conduct.extensions)
 
     def _make_client(self) -> openai.AsyncClient:
