@@ -15,6 +15,7 @@ from .providers.contract import ModelProvider
 from .providers.selection import select_provider
 from .routes import error_responses
 from .routes.endpoints import routes
+from .routes.keys import KeyRing
 from .routes.request_trace import RequestTrace
 from .routes.state import ServerState
 from .routes.table import ENDPOINTS
@@ -52,6 +53,7 @@ def create_app(
                         provider=models,
                         worker=worker,
                         runs=Runs(database=database, worker=worker, clock=time),
+                        keys=KeyRing(database, time),
                     )
                     yield
                 finally:

@@ -6,19 +6,55 @@ import re
 
 from starlette.requests import Request
 
-from ..errors import BadRequest
-
-DEFAULT_PROJECT = "default"
+from ..errors import BadRequest, Unauthorized
+from .keys import DEFAULT_PROJECT, KeyRing
 
 _BETA = re.compile(r"([A-Za-z0-9_-]+)=(v[0-9]+)")
 
+_NO_KEY = (
+    "You didn't provide an API key. You need to provide your API key in an Authorization header "
+    "using Bearer auth (i.e. Authorization: Bearer YOUR_KEY), or as the password field (with blank "
+    "username) if you're accessing the API from your browser and are prompted for a username and "
+    "password. You can obtain an API key from https://platform.openai.com/account/api-keys."
+)
 
-async def project_of(request: Request) -> str:
+
+async def project_of(request: Request, keys: KeyRing) -> str:
     """The project whose objects this request sees.
 
-    The store holds no keys, so any key, or none, is the default project.
+    While the store holds no keys, any key, or none, is the default project: such a server is
+    reached from its own machine only.
+
+    Raises:
+        Unauthorized: keys are in use and this is none of them.
     """
-    return DEFAULT_PROJECT
+    if not await keys.in_use():
+        return DEFAULT_PROJECT
+    secret = _secret(request)
+    if not secret:
+        raise Unauthorized(_NO_KEY)
+    project = await keys.project_of(secret)
+    if project is None:
+        raise Unauthorized(
+            f"Incorrect API key provided: {_masked(secret)}. You can find your API key at "
+            "https://platform.openai.com/account/api-keys.",
+            code="invalid_api_key",
+        )
+    return project
+
+
+def _secret(request: Request) -> str:
+    """A bearer token, or the header that clients made for Azure send."""
+    scheme, _, token = request.headers.get("authorization", "").partition(" ")
+    if scheme.lower() == "bearer" and token.strip():
+        return token.strip()
+    return request.headers.get("api-key", "").strip()
+
+
+def _masked(secret: str) -> str:
+    """As OpenAI shows one: the first eight and last four characters (``your_api*****here``)."""
+    hidden = min(len(secret) - 12, 40)
+    return secret if hidden <= 0 else secret[:8] + "*" * hidden + secret[-4:]
 
 
 def check_beta(request: Request) -> None:

@@ -95,7 +95,7 @@ async def answer(endpoint: Endpoint, request: Request) -> Response:
     server: ServerState = request.app.state.server
     if endpoint.beta and server.settings.require_beta_header:
         access.check_beta(request)
-    project = "" if endpoint.open else await access.project_of(request)
+    project = "" if endpoint.open else await access.project_of(request, server.keys)
     body = None
     if endpoint.body is not None:
         body = await request_values.read_body(

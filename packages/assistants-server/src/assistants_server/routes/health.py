@@ -7,8 +7,8 @@ from starlette.responses import Response
 from ..domain.records import Page
 from ..store import assistants
 from ..wire.parts import NoQuery
-from .access import DEFAULT_PROJECT
 from .endpoints import Call, Endpoint, Json
+from .keys import DEFAULT_PROJECT
 
 
 async def live(call: Call[None, NoQuery]) -> Response:

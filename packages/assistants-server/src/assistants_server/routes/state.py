@@ -10,6 +10,7 @@ from ..engine.worker import Worker
 from ..providers.contract import ModelProvider
 from ..settings import Settings
 from ..store.database import Database
+from .keys import KeyRing
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -20,6 +21,7 @@ class ServerState:
     provider: ModelProvider
     worker: Worker
     runs: Runs
+    keys: KeyRing
 
     def now(self) -> int:
         """Unix time in whole seconds, as objects carry it."""
