@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import json
 import logging
 import os
 import shlex
@@ -100,7 +101,8 @@ class Conversation:
 
     def _show_tools(self, event: FunctionToolsExecutedEvent) -> None:
         for call, output in event.zipped():
-            self._screen.note(f"      {call.name}({call.arguments}) -> {output.output}")
+            given = ", ".join(f"{k}={v!r}" for k, v in json.loads(call.arguments or "{}").items())
+            self._screen.note(f"      {call.name}({given}) -> {output.output}")
 
     def _note_error(self, event: ErrorEvent) -> None:
         if isinstance(event.error, LLMError) and not event.error.recoverable:

@@ -82,8 +82,8 @@ async def test_tools_and_cost_are_shown(model: Upstream) -> None:
     )
     outcome = await piped("The time, and two teas, please.\n")
     assert outcome.status == 0, outcome.errors
-    assert "get_time({}) -> " in outcome.output
-    assert "-> Order 101: 2 x tea, ready in five minutes." in outcome.output
+    assert "get_time() -> " in outcome.output
+    assert "place_order(item='tea', quantity=2) -> Order 101: 2 x tea, ready" in outcome.output
     assert "agent Done.\n" in outcome.output
     assert "first token " in outcome.output
     assert "120 tokens read, 7 written" in outcome.output

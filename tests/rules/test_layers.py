@@ -24,7 +24,7 @@ ARROWS = {
     "asgi_transport": set[str](),
     "domain": {"errors"},
     "store": {"domain", "errors", "ids"},
-    "providers": {"domain", "errors", "ids", "settings", "store", "version"},
+    "providers": {"domain", "clock", "errors", "ids", "settings", "store", "version"},
     "engine": {"providers", "store", "domain", "errors", "ids", "clock", "settings"},
     "wire": {"domain", "errors", "ids"},
     "routes": {
