@@ -16,6 +16,8 @@ from tests.upstream import Upstream, say, stall
 
 from assistants_server.embedded import EmbeddedServer, Lifespan, StartupError, acquire, release
 from assistants_server.settings import Settings
+from assistants_server.store import keys
+from assistants_server.store.database import Database
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
 
@@ -103,6 +105,16 @@ async def test_two_servers_share_one_data_folder(settings: Settings) -> None:
     ):
         thread = await here.beta.threads.create()
         await there.beta.threads.retrieve(thread.id)
+
+
+async def test_keys_of_a_server_on_the_same_data_do_not_lock_it_out(settings: Settings) -> None:
+    async with EmbeddedServer(settings) as server, server.client() as client:
+        thread = await client.beta.threads.create()
+        database = await Database.open(settings.database)
+        await database.write(keys.create, "default", "telephone", now=0)
+        await database.close()
+    async with EmbeddedServer(settings) as server, server.client() as client:
+        assert (await client.beta.threads.retrieve(thread.id)).id == thread.id
 
 
 async def test_a_start_that_fails_is_a_sentence_and_may_be_tried_again(

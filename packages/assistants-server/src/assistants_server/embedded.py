@@ -21,6 +21,8 @@ from typing_extensions import Self
 
 from .app import create_app
 from .asgi_transport import App, Message, StreamingASGITransport, start_detached
+from .routes.access import TRUSTED_PROJECT
+from .routes.keys import DEFAULT_PROJECT
 from .settings import Settings
 
 BASE_URL = "http://assistants.local/v1"
@@ -145,7 +147,8 @@ class _Door(httpx2.AsyncBaseTransport):
         if self._transport is None:
             lifespan = self._server._lifespan
             assert lifespan is not None
-            self._transport = StreamingASGITransport(lifespan.app, state=lifespan.state)
+            state = {**lifespan.state, TRUSTED_PROJECT: DEFAULT_PROJECT}
+            self._transport = StreamingASGITransport(lifespan.app, state=state)
             self._server._doors.add(self)
         return await self._transport.handle_async_request(request)
 

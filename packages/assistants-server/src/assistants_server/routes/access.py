@@ -9,6 +9,9 @@ from starlette.requests import Request
 from ..errors import BadRequest, Unauthorized
 from .keys import DEFAULT_PROJECT, KeyRing
 
+TRUSTED_PROJECT = "assistants_server.project"
+"""Where the scope's state names the project of a caller that needs no key."""
+
 _BETA = re.compile(r"([A-Za-z0-9_-]+)=(v[0-9]+)")
 
 _NO_KEY = (
@@ -23,11 +26,15 @@ async def project_of(request: Request, keys: KeyRing) -> str:
     """The project whose objects this request sees.
 
     While the store holds no keys, any key, or none, is the default project: such a server is
-    reached from its own machine only.
+    reached from its own machine only. The embedded server names the project itself: its callers
+    are the process that has the data in its hands.
 
     Raises:
         Unauthorized: keys are in use and this is none of them.
     """
+    trusted: str | None = request.scope.get("state", {}).get(TRUSTED_PROJECT)
+    if trusted is not None:
+        return trusted
     if not await keys.in_use():
         return DEFAULT_PROJECT
     secret = _secret(request)
