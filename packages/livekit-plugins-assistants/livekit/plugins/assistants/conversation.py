@@ -15,7 +15,7 @@ import openai
 from livekit.agents.llm import ChatContext, ImageContent
 
 from . import delivery
-from .errors import code_of, is_missing, translatable
+from .errors import code_of, is_missing, to_livekit, translatable
 from .images import ImageStore
 from .ledger import Ledger
 from .log import logger
@@ -266,7 +266,7 @@ class Conversation:
         except Exception as error:
             if not translatable(error):
                 raise
-            logger.warning("closing without the last clean-up", exc_info=error)
+            logger.warning("closing without the last clean-up: %s", to_livekit(error))
         if self._resolving is not None:
             self._resolving.cancel()
             await asyncio.wait({self._resolving})

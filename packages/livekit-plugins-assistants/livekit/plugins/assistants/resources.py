@@ -10,7 +10,7 @@ from typing import Any
 
 import openai
 
-from .errors import AssistantError, is_missing
+from .errors import AssistantError
 from .ledger import Held
 from .messages import ITEM_ID, parts_of
 from .options import AssistantCreateOptions, AssistantOptions
@@ -50,21 +50,22 @@ async def find_assistant(server: Server, options: AssistantOptions) -> Assistant
     assert options.create_options is not None
     body = _definition(options.create_options)
     mark = hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()
-    for one in await server.every("/assistants", order="desc", most=_SEARCHED):
-        if (one.get("metadata") or {}).get(DEFINITION) == mark and _still(one, body):
-            return _assistant(one)
-    # Processes that start at the same time get the same one from servers that honour the key.
-    made = await server.request(
-        "POST",
-        "/assistants",
-        body={**body, "metadata": {DEFINITION: mark}},
-        idempotency_key=f"livekit-assistant-{mark}",
-    )
-    try:
-        return _assistant(await server.request("GET", f"/assistants/{made['id']}"))
-    except openai.NotFoundError:  # the key brought back one that was deleted since
-        body["metadata"] = {DEFINITION: mark}
-        return _assistant(await server.request("POST", "/assistants", body=body))
+    found = await _assistant_made_before(server, body, mark)
+    if found is not None:
+        return _assistant(found)
+    name = f"livekit-assistant-{mark}"
+    body["metadata"] = {DEFINITION: mark}
+    for _ in range(3):
+        made = await server.request("POST", "/assistants", body=body, idempotency_key=name)
+        # Somebody else may have made one at the same time: the older one is everybody's.
+        found = await _assistant_made_before(server, body, mark)
+        if found is None:  # the idempotency key brought back one that was deleted since
+            name = f"{name[:90]}-{made['id']}"
+            continue
+        if found["id"] != made["id"]:
+            await server.request("DELETE", f"/assistants/{made['id']}")
+        return _assistant(found)
+    return _assistant(made)  # a server that shows an assistant otherwise than it was given
 
 
 async def find_thread(
@@ -115,21 +116,32 @@ async def _thread_of_key(server: Server, key: str) -> str | None:
 
 
 async def _thread_for_key(server: Server, key: str) -> LoadedThread:
-    """Make the thread of a key. Two callers at once get the same one, by the idempotency key; when
-    that brings back a thread deleted since, it names the next key."""
+    """Make the thread of a key. Of two made at the same time the older one is everybody's; servers
+    that honour the idempotency key make only one."""
     name = f"livekit-thread-{hashlib.sha256(key.encode()).hexdigest()}"
-    while True:
+    for _ in range(3):
         made = await server.request(
             "POST", "/threads", body={"metadata": {THREAD_KEY: key}}, idempotency_key=name
         )
-        try:
-            await server.request("GET", f"/threads/{made['id']}")
-        except openai.NotFoundError as error:
-            if not is_missing(error, "thread"):
-                raise
-            name = f"{name[:80]}-{made['id']}"
+        found = await _thread_of_key(server, key)
+        if found is None:  # the idempotency key brought back one that was deleted since
+            name = f"{name[:90]}-{made['id']}"
             continue
-        return LoadedThread(id=made["id"])
+        if found == made["id"]:
+            return LoadedThread(id=found)
+        await server.request("DELETE", f"/threads/{made['id']}")
+        return await load_thread(server, found)
+    raise AssistantError(f"The server does not find the thread it made for the key {key!r}.")
+
+
+async def _assistant_made_before(server: Server, body: Json, mark: str) -> Json | None:
+    """The oldest assistant with this mark that nobody has changed since."""
+    found = [
+        one
+        for one in await server.every("/assistants", order="desc", most=_SEARCHED)
+        if (one.get("metadata") or {}).get(DEFINITION) == mark and _still(one, body)
+    ]
+    return found[-1] if found else None
 
 
 def _definition(options: AssistantCreateOptions) -> Json:
@@ -144,7 +156,6 @@ def _definition(options: AssistantCreateOptions) -> Json:
 
 
 def _still(assistant: Json, body: Json) -> bool:
-    """Somebody may have changed it since."""
     return all(assistant.get(name) == value for name, value in body.items())
 
 
