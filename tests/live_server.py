@@ -5,7 +5,8 @@
             thread = await client.beta.threads.create()
 
 Leaving the block closes it the way a process ends: runs drain, connections close, the database is
-closed.
+closed. Every answer that it gave is held against the rules of the wire; one that broke them fails
+the test there.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ import httpx2
 import openai
 import uvicorn
 from starlette.applications import Starlette
+from tests.wire_rules.traffic import Traffic
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState as Connections
 
@@ -41,6 +43,7 @@ class LiveServer:
     settings: Settings
     app: Starlette
     connections: Connections
+    traffic: Traffic
 
     @property
     def base_url(self) -> str:
@@ -78,8 +81,9 @@ async def live_server(
     known = Settings(data=data, **{"upstream_url": "http://127.0.0.1:9/v1", **settings})
     app = create_app(known, clock=clock, provider=provider)
     # uvicorn's protocol without its Server: that one polls, sleeps and takes the signals.
+    traffic = Traffic(app)
     config = uvicorn.Config(
-        app,
+        traffic,
         http="httptools",
         interface="asgi3",
         lifespan="off",
@@ -96,7 +100,7 @@ async def live_server(
         )
         address = listener.sockets[0].getsockname()
         try:
-            yield LiveServer(f"http://127.0.0.1:{address[1]}", known, app, connections)
+            yield LiveServer(f"http://127.0.0.1:{address[1]}", known, app, connections, traffic)
         finally:
             listener.close()
             for connection in list(connections.connections):
@@ -105,3 +109,4 @@ async def live_server(
             while connections.tasks:
                 await asyncio.wait(connections.tasks)
             await listener.wait_closed()
+    traffic.check()
