@@ -40,9 +40,10 @@ ARROWS = {
         "settings",
         "version",
     },
+    "transfer": {"wire", "store", "domain", "errors"},
 }
 # These see everything: they build the server or start it.
-OUTERMOST = {"app", "embedded", "__main__", "__init__"}
+OUTERMOST = {"app", "commands", "embedded", "__main__", "__init__"}
 
 PLUGIN_MAY_IMPORT = {"assistants_server.embedded", "assistants_server.settings"}
 

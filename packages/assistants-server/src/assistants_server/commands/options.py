@@ -1,0 +1,85 @@
+"""What all commands share: where the data is, the settings, and one plain sentence for a failure.
+
+An option wins over its environment variable ``ASSISTANTS_…``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Coroutine, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Annotated, Any, NoReturn, TypeVar
+
+import typer
+from pydantic import ValidationError
+from pydantic_settings import SettingsError
+
+from ..errors import ApiError
+from ..settings import Settings
+from ..store.database import Database
+
+T = TypeVar("T")
+
+Data = Annotated[
+    Path | None,
+    typer.Option(help="Folder of the SQLite database.", show_default="in your user data folder"),
+]
+DatabaseUrl = Annotated[
+    str | None,
+    typer.Option(
+        help="postgresql://… or sqlite:///…", show_default="assistants.db in the data folder"
+    ),
+]
+Project = Annotated[
+    str, typer.Option(help="Project that the objects belong to; a key opens one project.")
+]
+
+
+def settings(given: Mapping[str, Any]) -> Settings:
+    """The settings with those options that were given (are not ``None``)."""
+    options = {name: value for name, value in given.items() if value is not None}
+    try:
+        return Settings(**options)
+    except ValidationError as error:
+        wrong = error.errors(include_url=False)[0]
+        name = str(wrong["loc"][0])
+        source = f"--{name.replace('_', '-')}" if name in options else f"ASSISTANTS_{name.upper()}"
+        give_up(f"{source}: {wrong['msg']}.")
+    except SettingsError as error:
+        # Its text is: error parsing value for field "models" from source "EnvSettingsSource".
+        name = str(error).partition('"')[2].partition('"')[0]
+        give_up(f"ASSISTANTS_{name.upper()}: its value is not JSON.")
+
+
+def place(known: Settings) -> str:
+    """Where the data is, fit to be shown: a URL may hold a password."""
+    if known.database_url is None:
+        return str(known.data)
+    return known.database_url.rpartition("@")[2]
+
+
+@asynccontextmanager
+async def opened(data: Path | None, database_url: str | None) -> AsyncIterator[Database]:
+    """The database that the options name, closed again at the end."""
+    database = await Database.open(settings({"data": data, "database_url": database_url}).database)
+    try:
+        yield database
+    finally:
+        await database.close()
+
+
+def run(work: Coroutine[Any, Any, T]) -> T:
+    """Do the command's work. What goes wrong is said in a sentence; so is being interrupted."""
+    try:
+        return asyncio.run(work)
+    except ApiError as error:
+        give_up(error.message)
+    except KeyboardInterrupt:
+        typer.echo("Stopped.", err=True)
+        raise typer.Exit(130) from None
+
+
+def give_up(sentence: str) -> NoReturn:
+    typer.echo(sentence, err=True)
+    raise typer.Exit(1)

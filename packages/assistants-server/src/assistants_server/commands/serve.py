@@ -1,0 +1,195 @@
+"""``assistants-server serve``: the app behind a socket, until a signal.
+
+Whatever goes wrong before the server listens is one plain sentence on standard error and exit
+status 1.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ipaddress
+import os
+import signal
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+from types import FrameType
+from typing import Annotated, Any
+
+import typer
+import uvicorn
+from starlette.applications import Starlette
+
+from .. import log
+from ..app import create_app
+from ..errors import ApiError
+from ..providers.contract import ProviderError
+from ..settings import Settings
+from ..store import keys
+from ..version import __version__
+from . import options
+
+
+def serve(
+    host: Annotated[
+        str | None, typer.Option(help="Address to listen on.", show_default="127.0.0.1")
+    ] = None,
+    port: Annotated[
+        int | None,
+        typer.Option(help="Port to listen on; 0 picks a free one.", show_default="8400"),
+    ] = None,
+    data: options.Data = None,
+    database_url: options.DatabaseUrl = None,
+    upstream_url: Annotated[
+        str | None,
+        typer.Option(
+            help="Chat Completions endpoint that answers (…/v1).",
+            show_default="OPENAI_BASE_URL, or OpenAI's own when there is a key",
+        ),
+    ] = None,
+    local: Annotated[
+        bool, typer.Option("--local", help="Answer every model name with the local model.")
+    ] = False,
+    local_model: Annotated[
+        Path | None,
+        typer.Option(
+            help="GGUF file of the local model; implies --local.",
+            show_default="SmolLM2-135M-Instruct",
+        ),
+    ] = None,
+    log_level: Annotated[
+        str | None,
+        typer.Option(help="debug, info, warning or error.", show_default="info"),
+    ] = None,
+) -> None:
+    """Serve the API until stopped.
+
+    Every option is also an environment variable ASSISTANTS_… (--upstream-url is
+    ASSISTANTS_UPSTREAM_URL); options win. The key of the upstream is OPENAI_API_KEY or
+    ASSISTANTS_UPSTREAM_KEY.
+    """
+    given: dict[str, Any] = {
+        "host": host,
+        "port": port,
+        "data": data,
+        "database_url": database_url,
+        "upstream_url": upstream_url,
+        "local_model": local_model,
+        "log_level": log_level,
+        "models": {"*": "local"} if local or local_model else None,
+    }
+    settings = options.settings(given)
+    try:
+        log.configure(settings.log_level)
+    except ValueError:
+        options.give_up(
+            f"There is no log level '{settings.log_level}': debug, info, warning or error."
+        )
+    if not _is_loopback(settings.host) and not options.run(_has_keys(data, database_url)):
+        options.give_up(
+            f"Refusing to listen on {settings.host}: this server has no keys, so anybody who "
+            "reaches it could use it. Make one with: assistants-server keys create NAME"
+        )
+    listener = _listen(settings)
+    server = _Server(create_app(settings), settings, listener)
+    try:
+        server.run(sockets=[listener])
+    except (ApiError, ProviderError) as error:
+        options.give_up(error.message)
+    finally:
+        listener.close()
+
+
+async def _has_keys(data: Path | None, database_url: str | None) -> bool:
+    async with options.opened(data, database_url) as database:
+        return await database.read(keys.any_exist)
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _listen(settings: Settings) -> socket.socket:
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    try:
+        return socket.create_server((settings.host, settings.port), family=family, backlog=2048)
+    except OSError as error:
+        where = f"{settings.host}:{settings.port}"
+        reason = os.strerror(error.errno) if error.errno and error.errno > 0 else str(error)
+        options.give_up(f"Cannot listen on {where}: {reason}.")
+
+
+class _Server(uvicorn.Server):
+    """Uvicorn around an app whose lifespan is ours, so that what fails in it is a sentence.
+
+    The first signal drains: runs get their time to end, and streams end with them. The second
+    ends the process at once; what was acknowledged is stored.
+    """
+
+    def __init__(self, app: Starlette, settings: Settings, listener: socket.socket) -> None:
+        super().__init__(
+            uvicorn.Config(
+                app,
+                access_log=False,
+                log_config=None,
+                lifespan="off",
+                server_header=False,
+                timeout_keep_alive=75,
+                timeout_graceful_shutdown=int(settings.drain) + 5,
+                ws="none",
+            )
+        )
+        self._app = app
+        self._settings = settings
+        self._listener = listener
+
+    async def serve(self, sockets: list[socket.socket] | None = None) -> None:
+        with self._signals():
+            async with self._app.router.lifespan_context(self._app):
+                typer.echo(_greeting(self._settings, self._listener))
+                await super().serve(sockets)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        draining = asyncio.ensure_future(self._app.state.server.worker.drain(self._settings.drain))
+        await super().shutdown(sockets)
+        await draining
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        # Uvicorn would raise the signal again when it is done, before the database is closed.
+        yield
+
+    @contextlib.contextmanager
+    def _signals(self) -> Iterator[None]:
+        kinds = (signal.SIGINT, signal.SIGTERM)
+        before = {kind: signal.signal(kind, self._stop) for kind in kinds}
+        try:
+            yield
+        finally:
+            for kind, handler in before.items():
+                signal.signal(kind, handler)
+
+    def _stop(self, kind: int, frame: FrameType | None) -> None:
+        if self.should_exit:
+            os._exit(128 + kind)
+        self.should_exit = True
+
+
+def _greeting(settings: Settings, listener: socket.socket) -> str:
+    host, port = listener.getsockname()[:2]
+    shown = f"[{host}]" if ":" in host else host
+    return (
+        f"assistants-server {__version__} listens on http://{shown}:{port}/v1, "
+        f"answers with {_model(settings)}, keeps its data in {options.place(settings)}."
+    )
+
+
+def _model(settings: Settings) -> str:
+    if settings.models.get("*") == "local":
+        return str(settings.local_model or "the local model SmolLM2-135M-Instruct")
+    upstream = settings.upstream_url or os.environ.get("OPENAI_BASE_URL")
+    return f"the models of {upstream or 'api.openai.com'}"
