@@ -27,7 +27,6 @@ ARROWS = {
     "providers": {"domain", "clock", "errors", "ids", "settings", "store", "version"},
     "engine": {"providers", "store", "domain", "errors", "ids", "clock", "settings"},
     "wire": {"domain", "errors", "ids"},
-    "transfer": {"store", "wire", "domain", "errors", "ids", "clock"},
     "routes": {
         "engine",
         "store",
