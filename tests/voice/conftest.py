@@ -1,0 +1,49 @@
+"""Voice tests run in virtual time, except where the clock is marked real."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Mapping
+from pathlib import Path
+
+import pytest
+from tests.live_server import LiveServer, live_server
+from tests.plugin.agents import parrot
+from tests.upstream import Upstream
+from tests.voice.virtual_time import VirtualLoop, counted_transactions, wall_clock
+
+__all__ = ["counted_transactions", "wall_clock"]
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "real_time: on an ordinary loop, with the machine's clock")
+
+
+def pytest_asyncio_loop_factories(
+    config: pytest.Config, item: pytest.Item
+) -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:
+    if item.get_closest_marker("real_time") is not None:
+        return {"real": asyncio.new_event_loop}
+    return {"virtual": VirtualLoop}
+
+
+@pytest.fixture(autouse=True)
+def virtual_time(request: pytest.FixtureRequest) -> None:
+    if request.node.get_closest_marker("real_time") is None:
+        request.getfixturevalue("wall_clock")
+        request.getfixturevalue("counted_transactions")
+
+
+@pytest.fixture
+async def upstream() -> AsyncIterator[Upstream]:
+    """Says what it was told, unless a test scripts it."""
+    async with Upstream(default=parrot) as model:
+        yield model
+
+
+@pytest.fixture
+async def server(tmp_path: Path, upstream: Upstream) -> AsyncIterator[LiveServer]:
+    async with live_server(
+        data=tmp_path / "data", upstream_url=upstream.base_url, upstream_key="test"
+    ) as running:
+        yield running
