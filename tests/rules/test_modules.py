@@ -14,9 +14,7 @@ NAMES = {"utils", "util", "helpers", "helper", "manager", "common", "base", "mis
 LINES = 400
 TEST_LINES = 600  # a list of promises reads faster than code
 # Longer than that for now. Shorten the file, then this list; never the other way round.
-LONGER = {
-    "packages/assistants-server/src/assistants_server/engine/run_execution.py": 412,
-}
+LONGER: dict[str, int] = {}
 
 
 def sources() -> list[Path]:

@@ -15,36 +15,21 @@ import logging
 from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass, replace
 
-from .. import ids
 from ..clock import Clock
-from ..domain import model_input
 from ..domain.model_exchange import ModelRequest, Piece
-from ..domain.records import Failure, Message, Run, Step, Usage
-from ..domain.run_events import CallDelta, CallOpened, RefusalDelta, StreamFault, TextDelta
+from ..domain.records import Failure, Run, Usage
+from ..domain.run_events import StreamFault
 from ..domain.run_state import TERMINAL
-from ..domain.tokens import estimate, estimate_message
-from ..domain.transcript import (
-    CallBegins,
-    CallGrows,
-    CallsBegin,
-    Change,
-    MessageBegins,
-    MessageEnds,
-    RefusalGrows,
-    TextGrows,
-    Turn,
-)
 from ..providers.contract import ModelProvider, ProviderError
-from ..store import conversation, run_endings, turn
+from ..store import run_endings, turn
 from ..store.database import Database, DatabaseError
 from ..store.run_endings import Ending, Outcome, Unstored
 from . import announcements
 from .event_log import EventLog
-from .images import data_url
+from .model_question import question
+from .turn_record import RunLost, TurnRecord
 
 logger = logging.getLogger(__name__)
-
-CHECKPOINT_SECONDS = 1.0
 
 _OUR_FAULT = Failure(code="server_error", message="Sorry, something went wrong.")
 
@@ -66,10 +51,6 @@ class _Stopped(Exception):
     """The execution was asked to stop."""
 
 
-class _Lost(Exception):
-    """The run is not ours to write for any more."""
-
-
 class RunExecution:
     def __init__(
         self,
@@ -87,13 +68,10 @@ class RunExecution:
         self._provider = provider
         self._clock = clock
         self._tool_history = tool_history
-        self._turn = Turn()
-        self._message: Message | None = None
-        self._step: Step | None = None
+        self._record: TurnRecord | None = None
         self._stop: Stop | None = None
         self._waits_for_model = False
         self._task: asyncio.Task[None] | None = None
-        self._checkpoint_due = 0.0
 
     def begin(self) -> asyncio.Task[None]:
         """Start executing; the task ends when the run waits, is terminal, or was given up."""
@@ -107,19 +85,17 @@ class RunExecution:
             if self._waits_for_model and self._task is not None:
                 self._task.cancel()
 
-    def unstored(self) -> Unstored:
+    def unstored(self) -> Unstored | None:
         """What has been announced and may not be stored yet. Safe from any thread."""
-        return Unstored(
-            content=self._turn.content() if self._message is not None else (),
-            tool_calls=self._turn.step_calls(),
-        )
+        record = self._record
+        return None if record is None else record.unstored()
 
     async def _execute(self) -> None:
         try:
             await self._one_turn()
         except _Stopped:
             await self._obey()
-        except _Lost:
+        except RunLost:
             await self._give_up()
         except ProviderError as error:
             await self._fail(Failure(code=error.code, message=error.message))
@@ -136,7 +112,12 @@ class RunExecution:
         """With function tools a run has one turn per claim: it ends, or waits for the client."""
         starting = asyncio.create_task(self._start())
         try:
-            request = await self._request()
+            request = await question(
+                self.run,
+                database=self._database,
+                provider=self._provider,
+                tool_history=self._tool_history,
+            )
             if request is None:
                 await starting
                 await self._finish(Outcome(cause="bound", reason="max_prompt_tokens"))
@@ -145,11 +126,11 @@ class RunExecution:
             try:
                 batch = await self._next(pieces)
                 await starting
+                record = self._record = TurnRecord(
+                    self.run, self.log, database=self._database, clock=self._clock
+                )
                 while batch is not None:
-                    for piece in batch:
-                        for change in self._turn.feed(piece):
-                            await self._apply(change)
-                    await self._checkpoint()
+                    await record.take(batch)
                     batch = await self._next(pieces)
             finally:
                 await pieces.aclose()
@@ -158,45 +139,14 @@ class RunExecution:
             await asyncio.wait([starting])
             if not starting.cancelled():
                 starting.exception()  # raised above already, or overtaken by what is raising
-        await self._conclude(request)
+        await self._conclude(record, request)
 
     async def _start(self) -> None:
         run = await self._database.write(turn.start, self.run, now=self._now())
         if run is None:
-            raise _Lost
+            raise RunLost
         self.run = run
         self.log.append(announcements.started(run))
-
-    async def _request(self) -> ModelRequest | None:
-        """What to ask the model; ``None`` if the run's prompt bound leaves no room."""
-        run = self.run
-        budget = model_input.prompt_budget(run, window=self._provider.context_window(run.model))
-        if run.max_prompt_tokens is not None and budget <= 0:
-            return None
-        shown = await self._database.read(
-            conversation.read, run, tokens=budget, tool_history=self._tool_history
-        )
-        tools = model_input.function_tools(run)
-        completion_left = None
-        if run.max_completion_tokens is not None:
-            completion_left = max(1, run.max_completion_tokens - run.usage.completion_tokens)
-        return ModelRequest(
-            model=run.model,
-            messages=model_input.build(
-                run,
-                shown.messages,
-                shown.turns,
-                images={name: data_url(data) for name, data in shown.images.items()},
-            ),
-            tools=tools,
-            tool_choice=model_input.tool_choice(run) if tools else None,
-            parallel_tool_calls=False if tools and not run.parallel_tool_calls else None,
-            temperature=run.temperature,
-            top_p=run.top_p,
-            response_format=model_input.response_format(run),
-            reasoning_effort=run.reasoning_effort,
-            max_completion_tokens=completion_left,
-        )
 
     async def _next(self, pieces: AsyncGenerator[Sequence[Piece], None]) -> Sequence[Piece] | None:
         """The model's next batch, or ``None`` at its end."""
@@ -215,128 +165,39 @@ class RunExecution:
         finally:
             self._waits_for_model = False
 
-    async def _apply(self, change: Change) -> None:
-        if isinstance(change, TextGrows):
-            if self._message is not None:
-                self.log.append(
-                    TextDelta(self._message.id, change.index, change.text, change.opens)
-                )
-        elif isinstance(change, CallGrows):
-            if self._step is not None:
-                self.log.append(CallDelta(self._step.id, change.index, change.arguments))
-        elif isinstance(change, CallBegins):
-            if self._step is not None:
-                self.log.append(CallOpened(self._step.id, change.index, change.id, change.name))
-        elif isinstance(change, RefusalGrows):
-            if self._message is not None:
-                self.log.append(RefusalDelta(self._message.id, change.index, change.text))
-        elif isinstance(change, MessageBegins):
-            await self._open_message()
-        elif isinstance(change, MessageEnds):
-            await self._close_message()
-        elif isinstance(change, CallsBegin):
-            await self._open_calls()
-
-    async def _open_message(self) -> None:
-        now = self._now()
-        message = Message(
-            id=ids.message_id(),
-            thread_id=self.run.thread_id,
-            created_at=now,
-            role="assistant",
-            content=(),
-            status="in_progress",
-            assistant_id=self.run.assistant_id,
-            run_id=self.run.id,
-        )
-        step = replace(self._new_step(now), type="message_creation", message_id=message.id)
-        opened = await self._database.write(turn.open_message, self.run, message, step)
-        if opened is None:
-            raise _Lost
-        self._message, self._step = opened
-        self._checkpoint_due = self._clock.now() + CHECKPOINT_SECONDS
-        self.log.append(*announcements.message_opened(*opened))
-
-    async def _close_message(self) -> None:
-        if self._message is None or self._step is None:
-            return
-        now = self._now()
-        closed = await self._database.write(
-            turn.close_message,
-            self.run,
-            replace(
-                self._message,
-                content=self._turn.content(),
-                status="completed",
-                completed_at=now,
-            ),
-            replace(
-                self._step, status="completed", completed_at=now, expires_at=None, usage=Usage()
-            ),
-        )
-        if closed is None:
-            raise _Lost
-        self._message = self._step = None
-        self.log.append(*announcements.message_closed(*closed))
-
-    async def _open_calls(self) -> None:
-        step = await self._database.write(turn.open_calls, self.run, self._new_step(self._now()))
-        if step is None:
-            raise _Lost
-        self._step = step
-        self.log.append(*announcements.step_opened(step))
-
-    def _new_step(self, now: int) -> Step:
-        return Step(
-            id=ids.step_id(),
-            run_id=self.run.id,
-            thread_id=self.run.thread_id,
-            assistant_id=self.run.assistant_id,
-            created_at=now,
-            type="tool_calls",
-            expires_at=self.run.expires_at,
-        )
-
-    async def _checkpoint(self) -> None:
-        if self._message is None or self._clock.now() < self._checkpoint_due:
-            return
-        self._checkpoint_due = self._clock.now() + CHECKPOINT_SECONDS
-        self._message = replace(self._message, content=self._turn.content())
-        if not await self._database.write(turn.checkpoint, self._message):
-            raise _Lost
-
-    async def _conclude(self, request: ModelRequest) -> None:
+    async def _conclude(self, record: TurnRecord, request: ModelRequest) -> None:
         """The model is done: store what that makes of the run."""
-        end = self._turn.end
+        end = record.turn.end
         if end is None:
             raise ProviderError("The model's answer broke off.")
-        usage = self._usage(request)
+        usage = record.usage(request)
         if end.reason == "length":
             await self._finish(Outcome(cause="bound", reason="max_completion_tokens", usage=usage))
         elif end.reason == "content_filter":
             await self._finish(Outcome(cause="bound", reason="content_filter", usage=usage))
-        elif self._turn.called_tools and self._step is not None:
-            await self._require_action(self._step, usage)
+        elif record.turn.called_tools:
+            await self._require_action(record, usage)
         else:
             await self._finish(Outcome(cause="complete", usage=usage))
 
-    async def _require_action(self, step: Step, usage: Usage) -> None:
+    async def _require_action(self, record: TurnRecord, usage: Usage) -> None:
+        assert record.step is not None, "a call opens its step"
         waiting = await self._database.write(
             turn.require_action,
             self.run,
-            replace(step, tool_calls=self._turn.step_calls()),
-            pending=self._turn.pending_calls(),
+            replace(record.step, tool_calls=record.turn.step_calls()),
+            pending=record.turn.pending_calls(),
             usage=usage,
         )
         if waiting is None:
-            raise _Stopped if self._stop is not None else _Lost
+            raise _Stopped if self._stop is not None else RunLost
         self.run = waiting
         self.log.append(announcements.waiting(waiting))
 
     async def _finish(self, outcome: Outcome) -> None:
         ending = await self._end(outcome)
         if ending is None:
-            raise _Stopped if self._stop is not None else _Lost
+            raise _Stopped if self._stop is not None else RunLost
         self._announce(ending)
 
     async def _fail(self, failure: Failure) -> None:
@@ -344,7 +205,7 @@ class RunExecution:
             await self._finish(Outcome(cause="fail", failure=failure))
         except _Stopped:
             await self._obey()
-        except _Lost:
+        except RunLost:
             await self._give_up()
         except DatabaseError as error:
             self.log.append(StreamFault(error.message))
@@ -374,12 +235,13 @@ class RunExecution:
         """Somebody else ended the run, or deleted its thread: tell what is stored."""
         ending = self._stop.ending if self._stop is not None else None
         if ending is None:
+            record = self._record
             try:
                 ending = await self._database.read(
                     run_endings.read,
                     self.run.id,
-                    message_id=self._message.id if self._message else None,
-                    step_id=self._step.id if self._step else None,
+                    message_id=record.message.id if record and record.message else None,
+                    step_id=record.step.id if record and record.step else None,
                 )
             except DatabaseError as error:
                 self.log.append(StreamFault(error.message))
@@ -397,16 +259,6 @@ class RunExecution:
     def _announce(self, ending: Ending) -> None:
         self.run = ending.run
         self.log.append(*announcements.ended(ending))
-
-    def _usage(self, request: ModelRequest) -> Usage:
-        """What the provider counted; estimated for one that does not count."""
-        if self._turn.usage is not None:
-            return self._turn.usage
-        said = estimate_message(self._turn.content()) + estimate(str(self._turn.pending_calls()))
-        return Usage(
-            prompt_tokens=estimate(str(request.messages)),
-            completion_tokens=said,
-        )
 
     def _now(self) -> int:
         return int(self._clock.now())

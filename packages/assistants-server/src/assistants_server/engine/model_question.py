@@ -1,0 +1,45 @@
+"""The question to the model: what of the thread it is shown, and how it is to answer."""
+
+from __future__ import annotations
+
+from ..domain import model_input
+from ..domain.model_exchange import ModelRequest
+from ..domain.records import Run
+from ..providers.contract import ModelProvider
+from ..store import conversation
+from ..store.database import Database
+from .images import data_url
+
+
+async def question(
+    run: Run, *, database: Database, provider: ModelProvider, tool_history: bool
+) -> ModelRequest | None:
+    """What to ask for the run's next turn; ``None`` if its prompt bound leaves no room.
+
+    One bounded read of the thread, however long it is.
+    """
+    budget = model_input.prompt_budget(run, window=provider.context_window(run.model))
+    if run.max_prompt_tokens is not None and budget <= 0:
+        return None
+    shown = await database.read(conversation.read, run, tokens=budget, tool_history=tool_history)
+    tools = model_input.function_tools(run)
+    completion_left = None
+    if run.max_completion_tokens is not None:
+        completion_left = max(1, run.max_completion_tokens - run.usage.completion_tokens)
+    return ModelRequest(
+        model=run.model,
+        messages=model_input.build(
+            run,
+            shown.messages,
+            shown.turns,
+            images={name: data_url(data) for name, data in shown.images.items()},
+        ),
+        tools=tools,
+        tool_choice=model_input.tool_choice(run) if tools else None,
+        parallel_tool_calls=False if tools and not run.parallel_tool_calls else None,
+        temperature=run.temperature,
+        top_p=run.top_p,
+        response_format=model_input.response_format(run),
+        reasoning_effort=run.reasoning_effort,
+        max_completion_tokens=completion_left,
+    )

@@ -1,0 +1,175 @@
+"""One model turn as it is written down: pieces become stored objects, then announced events.
+
+Objects are stored before they are announced. Deltas run ahead of the store and are checkpointed
+once a second.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from .. import ids
+from ..clock import Clock
+from ..domain.model_exchange import ModelRequest, Piece
+from ..domain.records import Message, Run, Step, Usage
+from ..domain.run_events import CallDelta, CallOpened, RefusalDelta, TextDelta
+from ..domain.tokens import estimate, estimate_message
+from ..domain.transcript import (
+    CallBegins,
+    CallGrows,
+    CallsBegin,
+    Change,
+    MessageBegins,
+    MessageEnds,
+    RefusalGrows,
+    TextGrows,
+    Turn,
+)
+from ..store import turn
+from ..store.database import Database
+from ..store.run_endings import Unstored
+from . import announcements
+from .event_log import EventLog
+
+CHECKPOINT_SECONDS = 1.0
+
+
+class RunLost(Exception):
+    """The run is not this process's to write for any more."""
+
+
+class TurnRecord:
+    """The turn of ``run``, which this process holds. ``message`` and ``step`` are what is open."""
+
+    def __init__(self, run: Run, log: EventLog, *, database: Database, clock: Clock) -> None:
+        self.turn = Turn()
+        self.message: Message | None = None
+        self.step: Step | None = None
+        self._run = run
+        self._log = log
+        self._database = database
+        self._clock = clock
+        self._checkpoint_due = 0.0
+
+    async def take(self, batch: Sequence[Piece]) -> None:
+        """Write down what arrived together.
+
+        Raises:
+            RunLost: somebody else has ended the run; nothing more was written.
+            DatabaseError: the store failed.
+        """
+        for piece in batch:
+            for change in self.turn.feed(piece):
+                await self._apply(change)
+        await self._checkpoint()
+
+    def unstored(self) -> Unstored:
+        """What has been announced and may not be stored yet. Safe from any thread."""
+        return Unstored(
+            content=self.turn.content() if self.message is not None else (),
+            tool_calls=self.turn.step_calls(),
+        )
+
+    def usage(self, request: ModelRequest) -> Usage:
+        """What the provider counted; estimated for one that does not count."""
+        if self.turn.usage is not None:
+            return self.turn.usage
+        said = estimate_message(self.turn.content()) + estimate(str(self.turn.pending_calls()))
+        return Usage(
+            prompt_tokens=estimate(str(request.messages)),
+            completion_tokens=said,
+        )
+
+    async def _apply(self, change: Change) -> None:
+        if isinstance(change, TextGrows):
+            if self.message is not None:
+                self._log.append(
+                    TextDelta(self.message.id, change.index, change.text, change.opens)
+                )
+        elif isinstance(change, CallGrows):
+            if self.step is not None:
+                self._log.append(CallDelta(self.step.id, change.index, change.arguments))
+        elif isinstance(change, CallBegins):
+            if self.step is not None:
+                self._log.append(CallOpened(self.step.id, change.index, change.id, change.name))
+        elif isinstance(change, RefusalGrows):
+            if self.message is not None:
+                self._log.append(RefusalDelta(self.message.id, change.index, change.text))
+        elif isinstance(change, MessageBegins):
+            await self._open_message()
+        elif isinstance(change, MessageEnds):
+            await self._close_message()
+        elif isinstance(change, CallsBegin):
+            await self._open_calls()
+
+    async def _open_message(self) -> None:
+        now = self._now()
+        message = Message(
+            id=ids.message_id(),
+            thread_id=self._run.thread_id,
+            created_at=now,
+            role="assistant",
+            content=(),
+            status="in_progress",
+            assistant_id=self._run.assistant_id,
+            run_id=self._run.id,
+        )
+        step = replace(self._new_step(now), type="message_creation", message_id=message.id)
+        opened = await self._database.write(turn.open_message, self._run, message, step)
+        if opened is None:
+            raise RunLost
+        self.message, self.step = opened
+        self._checkpoint_due = self._clock.now() + CHECKPOINT_SECONDS
+        self._log.append(*announcements.message_opened(*opened))
+
+    async def _close_message(self) -> None:
+        if self.message is None or self.step is None:
+            return
+        now = self._now()
+        closed = await self._database.write(
+            turn.close_message,
+            self._run,
+            replace(
+                self.message,
+                content=self.turn.content(),
+                status="completed",
+                completed_at=now,
+            ),
+            replace(
+                self.step, status="completed", completed_at=now, expires_at=None, usage=Usage()
+            ),
+        )
+        if closed is None:
+            raise RunLost
+        self.message = self.step = None
+        self._log.append(*announcements.message_closed(*closed))
+
+    async def _open_calls(self) -> None:
+        step = await self._database.write(turn.open_calls, self._run, self._new_step(self._now()))
+        if step is None:
+            raise RunLost
+        self.step = step
+        self._log.append(*announcements.step_opened(step))
+
+    def _new_step(self, now: int) -> Step:
+        return Step(
+            id=ids.step_id(),
+            run_id=self._run.id,
+            thread_id=self._run.thread_id,
+            assistant_id=self._run.assistant_id,
+            created_at=now,
+            type="tool_calls",
+            expires_at=self._run.expires_at,
+        )
+
+    async def _checkpoint(self) -> None:
+        if self.message is None or self._clock.now() < self._checkpoint_due:
+            return
+        self._checkpoint_due = self._clock.now() + CHECKPOINT_SECONDS
+        self.message = replace(self.message, content=self.turn.content())
+        if not await self._database.write(turn.checkpoint, self.message):
+            raise RunLost
+
+    def _now(self) -> int:
+        return int(self._clock.now())
