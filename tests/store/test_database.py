@@ -51,7 +51,7 @@ async def test_what_was_written_is_read_at_once(database: Database) -> None:
 
 async def test_migrations_make_the_tables_that_the_code_uses(database: Database) -> None:
     def differences(connection: Connection) -> list[object]:
-        return compare_metadata(MigrationContext.configure(connection), rows.metadata)
+        return list(compare_metadata(MigrationContext.configure(connection), rows.metadata))
 
     assert await database.read(differences) == []
 

@@ -12,7 +12,7 @@ from .. import errors, ids
 from ..domain.drafts import MessageDraft
 from ..domain.records import JsonObject, Message, Page
 from ..domain.tokens import estimate_message
-from . import pages, rows, runs, thread_lock
+from . import attachments, pages, rows, runs, thread_lock
 from .pages import Listing
 
 _table = rows.messages
@@ -89,6 +89,7 @@ def create(
     active = runs.active(connection, thread_id)
     if active is not None:
         raise errors.thread_locked(thread_id, active.id)
+    attachments.join(connection, thread_id, [draft])
     return insert(connection, from_draft(thread_id, draft, now=now))
 
 

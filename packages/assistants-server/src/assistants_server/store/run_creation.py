@@ -16,7 +16,17 @@ from sqlalchemy import Connection
 from .. import errors, ids
 from ..domain.drafts import CarriedOutput, RunDraft, ThreadDraft
 from ..domain.records import Assistant, Message, Run, Step, Thread, Usage
-from . import assistants, messages, rows, run_endings, runs, steps, thread_lock, threads
+from . import (
+    assistants,
+    attachments,
+    messages,
+    rows,
+    run_endings,
+    runs,
+    steps,
+    thread_lock,
+    threads,
+)
 from .run_endings import Ending, Outcome, Unstored
 
 
@@ -132,6 +142,7 @@ def create(
         messages.from_draft(thread_id, message, now=now) for message in draft.additional_messages
     ]
     run = _run(thread_id, assistant, draft, now=now, claim=claim, added=added)
+    attachments.join(connection, thread_id, draft.additional_messages)
     for message in added:
         messages.insert(connection, replace(message, added_by_run_id=run.id))
     run = replace(run, first_position=_first_position(connection, run))

@@ -11,7 +11,7 @@ from sqlalchemy import Connection, Row
 from .. import errors, ids
 from ..domain.drafts import ThreadDraft
 from ..domain.records import Metadata, Page, Thread
-from . import messages, pages, rows, runs, signals, thread_lock
+from . import attachments, messages, pages, rows, runs, signals, thread_lock
 from .pages import Listing
 
 _table = rows.threads
@@ -41,7 +41,7 @@ def create(connection: Connection, project_id: str, draft: ThreadDraft, *, now: 
         id=ids.thread_id(),
         project_id=project_id,
         created_at=now,
-        tool_resources=draft.tool_resources,
+        tool_resources=attachments.joined(draft.tool_resources, draft.messages),
         metadata=draft.metadata,
     )
     insert(connection, thread)
