@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from .commands import keys, schema, serve
+from .commands import keys, schema, serve, transfer
 from .version import __version__
 
 cli = typer.Typer(
@@ -18,6 +18,8 @@ cli = typer.Typer(
 )
 cli.command()(serve.serve)
 cli.add_typer(keys.cli, name="keys")
+cli.command("export")(transfer.export_objects)
+cli.command("import")(transfer.import_objects)
 cli.command()(schema.migrate)
 
 

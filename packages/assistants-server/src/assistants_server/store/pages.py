@@ -90,3 +90,8 @@ def bury(connection: Connection, row: Row[Any], *, scope: str) -> None:
 def forget(connection: Connection, *, scope: str) -> None:
     """Drop the places of a list that is itself deleted."""
     connection.execute(delete(rows.tombstones).where(rows.tombstones.c.scope == scope))
+
+
+def unearth(connection: Connection, ids: Sequence[str]) -> None:
+    """Objects of these ids come back; their old places are no longer theirs."""
+    connection.execute(delete(rows.tombstones).where(rows.tombstones.c.id.in_(ids)))

@@ -11,8 +11,6 @@ from base64 import b64encode
 from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any, TypeVar
 
-import orjson
-
 from ..domain.records import Assistant, File, Message, Page, Thread
 from ..store import assistants, files, messages, threads
 from ..store.database import Database
@@ -21,13 +19,18 @@ from ..wire import assistants as assistant_wire
 from ..wire import files as file_wire
 from ..wire import messages as message_wire
 from ..wire import threads as thread_wire
+from ..wire.parts import encode
 
 FORMAT = "assistants.export"
 VERSION = 1
 
-_PAGE = 500
+_PAGE = 100
 
 T = TypeVar("T", Assistant, Thread, Message, File)
+
+
+class ExportFault(Exception):
+    """The export is not whole; the sentence says why."""
 
 
 async def export(
@@ -40,6 +43,7 @@ async def export(
 
     Raises:
         NotFound: one of the threads does not exist.
+        ExportFault: something changed on the way so that the lines so far are no export.
     """
     yield _line({"object": FORMAT, "version": VERSION, "project": project_id})
     if thread_ids is not None:
@@ -66,7 +70,7 @@ async def _thread(database: Database, thread: Thread) -> AsyncIterator[bytes]:
 
 
 async def _content(database: Database, file: File) -> AsyncIterator[bytes]:
-    number = 0
+    number = sent = 0
     while (data := await database.read(files.read_chunk, file.id, number)) is not None:
         yield _line(
             {
@@ -77,6 +81,9 @@ async def _content(database: Database, file: File) -> AsyncIterator[bytes]:
             }
         )
         number += 1
+        sent += len(data)
+    if sent != file.bytes:
+        raise ExportFault(f"The file {file.id} was deleted while it was exported. Export again.")
 
 
 async def _all(
@@ -94,4 +101,4 @@ async def _all(
 
 
 def _line(value: dict[str, Any]) -> bytes:
-    return orjson.dumps(value, option=orjson.OPT_APPEND_NEWLINE)
+    return encode(value) + b"\n"

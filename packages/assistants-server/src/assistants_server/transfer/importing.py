@@ -8,45 +8,34 @@ whatever order they were dumped in: OpenAI's lists give the newest first.
 
 from __future__ import annotations
 
-import os
-import tempfile
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
-import orjson
-from pydantic import BaseModel, ValidationError
-from sqlalchemy import Connection
-
-from ..domain.records import File, Thread
+from ..domain.records import Thread
 from ..store import arrivals, files
 from ..store.database import Database
-from .dumps import (
-    DUMPS,
-    DumpedAssistant,
-    DumpedContent,
-    DumpedFile,
-    DumpedMessage,
-    DumpedThread,
-)
-from .exporting import FORMAT, VERSION
+from .contents import Contents, FilePlace, ImportFault, Place
+from .dumps import DumpedAssistant, DumpedContent, DumpedFile, DumpedMessage, DumpedThread
 
-M = TypeVar("M", bound=BaseModel)
+_BATCH = 200  # messages in one transaction, ids in one question
 
-_BATCH = 200  # messages in one transaction
+T = TypeVar("T")
 
-
-class ImportFault(Exception):
-    """The input cannot be taken; the sentence names the file and the line."""
+Progress = Callable[[str, int], None]
 
 
 @dataclass
 class Tally:
-    """What an import has done: objects stored, and objects that were there already."""
+    """What an import has done."""
 
     stored: dict[str, int] = field(default_factory=dict)
     present: int = 0
+    """Objects that were there already."""
+    without_bytes: int = 0
+    """Files whose bytes the dump does not hold; they are left out."""
 
     def count(self, kind: str, *, new: bool) -> None:
         if new:
@@ -54,55 +43,18 @@ class Tally:
         else:
             self.present += 1
 
-
-@dataclass(frozen=True, slots=True)
-class _Line:
-    """Where a fault is."""
-
-    path: Path
-    number: int
-
-    def fault(self, reason: str) -> ImportFault:
-        return ImportFault(f"{self.path}, line {self.number}: {reason}.")
-
-
-class _Spool:
-    """Checked objects on disk until they are stored: a dump may be larger than memory."""
-
-    def __init__(self) -> None:
-        self._file = tempfile.TemporaryFile()  # noqa: SIM115 - closed by close()
-
-    def put(self, dumped: BaseModel) -> tuple[int, int]:
-        data = dumped.model_dump_json().encode()
-        offset = self._file.seek(0, os.SEEK_END)
-        self._file.write(data)
-        return offset, len(data)
-
-    def get(self, place: tuple[int, int], model: type[M]) -> M:
-        self._file.seek(place[0])
-        return model.model_validate_json(self._file.read(place[1]))
-
-    def close(self) -> None:
-        self._file.close()
-
-
-@dataclass
-class _Contents:
-    """What the first reading found; messages and bytes by their place in the spool."""
-
-    spool: _Spool
-    assistants: list[DumpedAssistant] = field(default_factory=list)
-    threads: dict[str, DumpedThread] = field(default_factory=dict)
-    files: list[tuple[DumpedFile, list[tuple[int, int]]]] = field(default_factory=list)
-    messages: dict[str, list[tuple[int, tuple[int, int]]]] = field(default_factory=dict)
+    @property
+    def done(self) -> int:
+        return self.present + sum(self.stored.values()) + self.without_bytes
 
 
 async def import_files(
     database: Database,
     project_id: str,
-    paths: list[Path],
+    paths: Sequence[Path],
     *,
-    progress: Callable[[str, int], None],
+    now: int,
+    progress: Progress,
 ) -> Tally:
     """Store the objects of ``paths`` in the project.
 
@@ -110,173 +62,131 @@ async def import_files(
         progress: told what is going on ("checking", "storing") and how many objects are done.
 
     Raises:
-        ImportFault: a line is not what it should be; nothing was stored.
-        DatabaseError: the database failed; repeating the import goes on where it stopped.
+        ImportFault: a line is not what it should be, or names what is not the project's; nothing
+            was stored.
+        ApiError: the database failed, or a run is active on a thread that messages are for;
+            repeating the import goes on where it stopped.
     """
-    contents = _Contents(_Spool())
+    contents = Contents()
     try:
-        done = 0
-        for path in paths:
-            for line, value in _objects(path):
-                _check(contents, line, value)
-                done += 1
-                progress("checking", done)
-        return await _Storing(database, project_id, progress).store(contents)
+        contents.read(paths, progress=partial(progress, "checking"))
+        await _check_ids(database, project_id, contents)
+        return await _Storing(database, project_id, contents, now, progress).store()
     finally:
-        contents.spool.close()
+        contents.close()
+
+
+async def _check_ids(database: Database, project_id: str, contents: Contents) -> None:
+    """Nothing of the input belongs to another project."""
+    threads = {
+        thread_id: next(iter(messages.values()))
+        for thread_id, messages in contents.messages.items()
+    }
+    threads.update(contents.threads)
+    kinds: Mapping[arrivals.Kind, Mapping[str, Place]] = {
+        "assistant": contents.assistants,
+        "file": {name: file.place for name, file in contents.files.items()},
+        "thread": threads,
+    }
+    for kind, places in kinds.items():
+        for batch in _batches(list(places)):
+            try:
+                await database.read(arrivals.check, kind, project_id, batch)
+            except arrivals.Taken as taken:
+                raise places[taken.object_id].line.fault(taken.reason) from None
+    for thread_id, messages in contents.messages.items():
+        for batch in _batches(list(messages)):
+            try:
+                await database.read(arrivals.check_messages, thread_id, batch)
+            except arrivals.Taken as taken:
+                raise messages[taken.object_id].line.fault(taken.reason) from None
 
 
 class _Storing:
     def __init__(
-        self, database: Database, project_id: str, progress: Callable[[str, int], None]
+        self,
+        database: Database,
+        project_id: str,
+        contents: Contents,
+        now: int,
+        progress: Progress,
     ) -> None:
         self._database = database
         self._project_id = project_id
+        self._contents = contents
+        self._now = now
         self._progress = progress
         self._tally = Tally()
 
-    async def store(self, contents: _Contents) -> Tally:
-        for assistant in contents.assistants:
-            await self._one("assistant", arrivals.assistant, assistant.record(self._project_id))
-        for file, chunks in contents.files:
-            await self._file(contents.spool, file.record(self._project_id), chunks)
-        for thread_id in {**contents.threads, **contents.messages}:
-            dumped = contents.threads.get(thread_id)
-            messages = _in_order(contents.messages.get(thread_id, []))
-            thread = (
-                dumped.record(self._project_id)
-                if dumped is not None
-                # Threads could not be listed, so many dumps hold their messages alone.
-                else Thread(id=thread_id, project_id=self._project_id, created_at=messages[0][0])
-            )
-            await self._one("thread", arrivals.thread, thread)
-            for start in range(0, len(messages), _BATCH):
-                batch = [
-                    contents.spool.get(place, DumpedMessage).record()
-                    for _, place in messages[start : start + _BATCH]
-                ]
-                for new in await self._write(arrivals.add_messages, self._project_id, batch):
-                    self._count("message", new=new)
+    async def store(self) -> Tally:
+        contents = self._contents
+        try:
+            for place in contents.in_order(list(contents.assistants.values())):
+                assistant = contents.get(place, DumpedAssistant).record(self._project_id)
+                new = await self._database.write(arrivals.add_assistant, assistant)
+                self._count("assistant", new=new)
+            by_place = {file.place: file for file in contents.files.values()}
+            for place in contents.in_order(list(by_place)):
+                await self._store_file(by_place[place])
+            for created_at, thread_id in self._threads():
+                await self._store_thread(created_at, thread_id)
+        except arrivals.Taken as taken:  # since the check
+            raise ImportFault(f"Not everything was stored: {taken.reason}.") from None
         return self._tally
 
-    async def _file(self, spool: _Spool, file: File, chunks: list[tuple[int, int]]) -> None:
+    def _threads(self) -> list[tuple[int, str]]:
+        """Oldest first, by their time of creation and id."""
+        contents = self._contents
+        ids = {place: thread_id for thread_id, place in contents.threads.items()}
+        threads = [
+            (place.created_at, ids[place])
+            for place in contents.in_order(list(contents.threads.values()))
+        ]
+        # Threads could not be listed, so many dumps hold their messages alone.
+        threads += [
+            (min(place.created_at for place in messages.values()), thread_id)
+            for thread_id, messages in contents.messages.items()
+            if thread_id not in contents.threads
+        ]
+        return sorted(threads, key=lambda thread: thread[0])
+
+    async def _store_thread(self, created_at: int, thread_id: str) -> None:
+        place = self._contents.threads.get(thread_id)
+        if place is None:
+            thread = Thread(id=thread_id, project_id=self._project_id, created_at=created_at)
+        else:
+            thread = self._contents.get(place, DumpedThread).record(self._project_id)
+        new = await self._database.write(arrivals.add_thread, thread)
+        self._count("thread", new=new)
+        await self._store_messages(thread_id)
+
+    async def _store_messages(self, thread_id: str) -> None:
+        contents = self._contents
+        places = contents.in_order(list(contents.messages.get(thread_id, {}).values()))
+        for batch in _batches(places):
+            records = [contents.get(place, DumpedMessage).record() for place in batch]
+            for new in await self._database.write(arrivals.add_messages, self._project_id, records):
+                self._count("message", new=new)
+
+    async def _store_file(self, found: FilePlace) -> None:
         """Bytes before the object that shows them, so that no half file is ever visible."""
-        new = await self._write(arrivals.begin_file, file)
+        file = self._contents.get(found.place, DumpedFile).record(self._project_id)
+        if file.bytes and not found.chunks:
+            self._tally.without_bytes += 1
+            return
+        new = await self._database.write(arrivals.begin_file, file, now=self._now)
         if new:
-            size = number = 0
-            for place in chunks:
-                data = spool.get(place, DumpedContent).decoded()
+            for number, place in enumerate(found.chunks):
+                data = self._contents.get(place, DumpedContent).decoded()
                 await self._database.write(files.append, file.id, number, data)
-                size, number = size + len(data), number + 1
-            await self._database.write(
-                files.finish,
-                file.project_id,
-                file.id,
-                size=size,
-                purpose=file.purpose,
-                expires_at=file.expires_at,
-            )
+            await self._database.write(arrivals.finish_file, replace(file, bytes=found.read))
         self._count("file", new=new)
-
-    async def _one(self, kind: str, function: Callable[..., bool], record: Any) -> None:
-        self._count(kind, new=await self._write(function, record))
-
-    async def _write(self, function: Callable[..., Any], *args: Any) -> Any:
-        def call(connection: Connection) -> Any:
-            return function(connection, *args)
-
-        try:
-            return await self._database.write(call)
-        except arrivals.Taken as taken:
-            raise ImportFault(str(taken)) from None
 
     def _count(self, kind: str, *, new: bool) -> None:
         self._tally.count(kind, new=new)
-        self._progress("storing", self._tally.present + sum(self._tally.stored.values()))
+        self._progress("storing", self._tally.done)
 
 
-def _in_order(
-    messages: list[tuple[int, tuple[int, int]]],
-) -> list[tuple[int, tuple[int, int]]]:
-    """By creation; within one second as they were dumped, read backwards if newest came first."""
-    if messages and messages[0][0] > messages[-1][0]:
-        messages = messages[::-1]
-    return sorted(messages, key=lambda message: message[0])
-
-
-def _objects(path: Path) -> Iterator[tuple[_Line, dict[str, Any]]]:
-    """Every object of a file: JSON lines, or one JSON document (an object, a list, a list page)."""
-    try:
-        with path.open("rb") as lines:
-            for number, text in enumerate(lines, start=1):
-                if not text.strip():
-                    continue
-                line = _Line(path, number)
-                try:
-                    value = orjson.loads(text)
-                except orjson.JSONDecodeError as error:
-                    if number == 1:  # pretty-printed: one document over many lines
-                        yield from _document(path)
-                        return
-                    raise line.fault(f"not JSON ({error.msg})") from None
-                yield from _flat(line, value)
-    except OSError as error:
-        raise ImportFault(f"{path}: {error.strerror}.") from None
-
-
-def _document(path: Path) -> Iterator[tuple[_Line, dict[str, Any]]]:
-    data = path.read_bytes()
-    try:
-        value = orjson.loads(data)
-    except orjson.JSONDecodeError as error:
-        raise _Line(path, error.lineno).fault(f"not JSON ({error.msg})") from None
-    yield from _flat(_Line(path, 1), value)
-
-
-def _flat(line: _Line, value: Any) -> Iterator[tuple[_Line, dict[str, Any]]]:
-    if isinstance(value, dict) and value.get("object") == "list":
-        value = value.get("data")
-    if isinstance(value, list):
-        for item in value:
-            yield from _flat(line, item)
-    elif isinstance(value, dict):
-        yield line, value
-    else:
-        raise line.fault("expected an object or a list of objects")
-
-
-def _check(contents: _Contents, line: _Line, value: dict[str, Any]) -> None:
-    kind = value.get("object")
-    if kind == FORMAT:
-        if value.get("version") != VERSION:
-            raise line.fault(f"an export of version {value.get('version')} is not known here")
-        return
-    model = DUMPS.get(kind) if isinstance(kind, str) else None
-    if model is None:
-        raise line.fault(f"objects of kind {kind!r} cannot be imported")
-    try:
-        dumped = model.model_validate(value)
-        if isinstance(dumped, DumpedContent):
-            dumped.decoded()
-    except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False)[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise line.fault(f"{kind}, {where}: {first['msg']}") from None
-    except ValueError as error:
-        raise line.fault(f"{kind}: {error}") from None
-    if isinstance(dumped, DumpedAssistant):
-        contents.assistants.append(dumped)
-    elif isinstance(dumped, DumpedThread):
-        contents.threads[dumped.id] = dumped
-    elif isinstance(dumped, DumpedFile):
-        contents.files.append((dumped, []))
-    elif isinstance(dumped, DumpedMessage):
-        places = contents.messages.setdefault(dumped.thread_id, [])
-        places.append((dumped.created_at, contents.spool.put(dumped)))
-    elif isinstance(dumped, DumpedContent):
-        if not contents.files or contents.files[-1][0].id != dumped.file_id:
-            raise line.fault(f"content of {dumped.file_id} must follow its file")
-        chunks = contents.files[-1][1]
-        if dumped.number != len(chunks):
-            raise line.fault(f"content {dumped.number} of {dumped.file_id} is out of order")
-        chunks.append(contents.spool.put(dumped))
+def _batches(items: Sequence[T]) -> Iterator[Sequence[T]]:
+    for start in range(0, len(items), _BATCH):
+        yield items[start : start + _BATCH]
