@@ -25,7 +25,7 @@ import openai
 from livekit.agents import Agent, AgentSession
 from livekit.agents.voice.transcription import TranscriptSynchronizer
 from tests.live_server import LiveServer
-from tests.plugin.agents import Said, said
+from tests.plugin.agents import RUN, SUBMIT, Said, said
 from tests.voice.audio import (
     Captions,
     Ears,
@@ -39,7 +39,12 @@ from tests.voice.audio import (
 from tests.voice.virtual_time import Work, running_loop
 from typing_extensions import Self
 
-from livekit.plugins.assistants import AssistantCreateOptions, AssistantLLM, AssistantOptions
+from livekit.plugins.assistants import (
+    AssistantCreateOptions,
+    AssistantLLM,
+    AssistantLLMStream,
+    AssistantOptions,
+)
 
 RECOGNITION = 0.2
 """Seconds after the last sound at which a transcript is final."""
@@ -96,6 +101,16 @@ def _shape(path: str) -> str:
     )
 
 
+class CountedLLM(AssistantLLM):
+    """Knows how often it was asked."""
+
+    asked = 0
+
+    def chat(self, **arguments: Any) -> AssistantLLMStream:
+        self.asked += 1
+        return super().chat(**arguments)
+
+
 class Call:
     """``options`` are the session's; ``llm`` are those of the ``AssistantLLM``."""
 
@@ -104,6 +119,7 @@ class Call:
         server: LiveServer,
         agent: Agent | None = None,
         *,
+        extensions: bool | None = None,
         llm: dict[str, Any] | None = None,
         turn_handling: dict[str, Any] | None = None,
         voice: Voice | None = None,
@@ -112,6 +128,7 @@ class Call:
         self.server = server
         self._voice = voice or Voice()
         self.agent = agent or Agent(instructions="You are Ana.")
+        self.extensions = extensions
         self._llm_options = llm or {}
         self._turn_handling: Any = {
             "turn_detection": "vad",
@@ -129,9 +146,10 @@ class Call:
             http_client=httpx2.AsyncClient(transport=self.wire),
         )
         definition = AssistantCreateOptions(name="Ana", instructions="Be brief.", model="gpt-4o")
-        self.llm = AssistantLLM(
+        self.llm = CountedLLM(
             assistant_opts=AssistantOptions(create_options=definition),
             client=self.client,
+            extensions=self.extensions,
             **self._llm_options,
         )
         self.microphone = Microphone()
@@ -228,11 +246,16 @@ class Call:
 
     @contextmanager
     def counted(self) -> Iterator[list[str]]:
-        """The requests made inside the block."""
+        """The requests made inside the block; without the extensions those that run the model,
+        which others may then have to prepare."""
         start = len(self.wire.requests)
         made: list[str] = []
         yield made
-        made.extend(self.wire.requests[start:])
+        made += [
+            one
+            for one in self.wire.requests[start:]
+            if self.extensions is None or one in (RUN, SUBMIT)
+        ]
 
     @property
     def history(self) -> Said:
@@ -253,8 +276,15 @@ class Call:
         return found
 
     async def agrees(self) -> None:
-        """The thread is the conversation, and there is nothing left to bring."""
+        """The thread is the conversation, there is nothing left to bring, and a turn was never more
+        than one request."""
+        turns = [one for one in self.wire.requests if one in (RUN, SUBMIT)]
+        assert len(turns) <= self.llm.asked
         assert await self.thread() == self.history
         with self.counted() as requests:
             await self.llm.sync(self.session.history)
         assert requests == []
+
+
+Line = Callable[..., Call]
+"""What a test calls to make a call."""

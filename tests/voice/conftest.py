@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping
+import logging
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 
 import pytest
 from tests.live_server import LiveServer, live_server
 from tests.plugin.agents import parrot
 from tests.upstream import Upstream
+from tests.voice.call import Call, Line
 from tests.voice.virtual_time import VirtualLoop, counted_transactions, wall_clock
 
 __all__ = ["counted_transactions", "wall_clock"]
@@ -34,6 +37,19 @@ def virtual_time(request: pytest.FixtureRequest) -> None:
         request.getfixturevalue("counted_transactions")
 
 
+@pytest.fixture(autouse=True)
+def nothing_fails_unseen(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
+    """LiveKit logs what breaks in its tasks and goes on. A test that breaks something on purpose
+    clears the log."""
+    yield
+    failures = [
+        record.getMessage()
+        for record in caplog.get_records("call")
+        if record.name.startswith("livekit") and record.levelno >= logging.ERROR
+    ]
+    assert failures == []
+
+
 @pytest.fixture
 async def upstream() -> AsyncIterator[Upstream]:
     """Says what it was told, unless a test scripts it."""
@@ -47,3 +63,9 @@ async def server(tmp_path: Path, upstream: Upstream) -> AsyncIterator[LiveServer
         data=tmp_path / "data", upstream_url=upstream.base_url, upstream_key="test"
     ) as running:
         yield running
+
+
+@pytest.fixture(params=[None, False], ids=["extensions", "standard"])
+def line(request: pytest.FixtureRequest, server: LiveServer) -> Line:
+    """Calls to the server: with assistants-server's extensions, and by standard requests alone."""
+    return partial(Call, server, extensions=request.param)

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from tests.live_server import LiveServer
 from tests.plugin.agents import RUN, model_saw
 from tests.upstream import Upstream, say
-from tests.voice.call import Call
+from tests.voice.call import Line
 
 
-async def test_two_turns_are_two_requests(server: LiveServer, upstream: Upstream) -> None:
+async def test_two_turns_are_two_requests(line: Line, upstream: Upstream) -> None:
     upstream.script(say("Good ", "morning."), say("The sun is shining."))
-    async with Call(server) as call:
+    async with line() as call:
         with call.counted() as requests:
             await call.speaks("hello there")
             await call.hears("Good morning.")

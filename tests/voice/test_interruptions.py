@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import pytest
-from tests.live_server import LiveServer
 from tests.plugin.agents import RUN, model_saw
 from tests.upstream import Upstream, say
 from tests.voice.audio import Voice
-from tests.voice.call import Call
+from tests.voice.call import Line
 from tests.voice.virtual_time import pause, thinking
 
 STORY = "Once upon a time there was a king who had three daughters and a very old dog."
 
 
-async def test_while_thinking(server: LiveServer, upstream: Upstream) -> None:
+async def test_while_thinking(line: Line, upstream: Upstream) -> None:
     upstream.script(thinking(4.0) + say("never heard"), say("Very well."))
-    async with Call(server) as call:
+    async with line() as call:
         with call.counted() as requests:
             await call.speaks("tell me a story")
             await call.until(lambda: call.session.agent_state == "thinking")
@@ -30,12 +29,12 @@ async def test_while_thinking(server: LiveServer, upstream: Upstream) -> None:
         await call.agrees()
 
 
-async def test_while_streaming(server: LiveServer, upstream: Upstream) -> None:
+async def test_while_streaming(line: Line, upstream: Upstream) -> None:
     upstream.script(
         say("Once upon a time ", "there was a king ", pause(20.0), "and he died."),
         say("Very well."),
     )
-    async with Call(server) as call:
+    async with line() as call:
         with call.counted() as requests:
             await call.speaks("tell me a story")
             await call.hears("upon a time")
@@ -49,11 +48,9 @@ async def test_while_streaming(server: LiveServer, upstream: Upstream) -> None:
         await call.agrees()
 
 
-async def test_while_speaking_after_the_stream_has_ended(
-    server: LiveServer, upstream: Upstream
-) -> None:
+async def test_while_speaking_after_the_stream_has_ended(line: Line, upstream: Upstream) -> None:
     upstream.script(say(STORY), say("Very well."))
-    async with Call(server) as call:
+    async with line() as call:
         with call.counted() as requests:
             await call.speaks("tell me a story")
             await call.hears("a king")
@@ -66,10 +63,10 @@ async def test_while_speaking_after_the_stream_has_ended(
         await call.agrees()
 
 
-async def test_before_the_first_sound(server: LiveServer, upstream: Upstream) -> None:
+async def test_before_the_first_sound(line: Line, upstream: Upstream) -> None:
     """The answer is complete, but its first sound is still being made."""
     upstream.script(say(STORY), say("Very well."))
-    async with Call(server, voice=Voice(latency=4.0)) as call:
+    async with line(voice=Voice(latency=4.0)) as call:
         with call.counted() as requests:
             await call.speaks("tell me a story")
             await call.until(lambda: call.session.agent_state == "thinking")
@@ -80,10 +77,10 @@ async def test_before_the_first_sound(server: LiveServer, upstream: Upstream) ->
         await call.agrees()
 
 
-async def test_before_the_first_word(server: LiveServer, upstream: Upstream) -> None:
+async def test_before_the_first_word(line: Line, upstream: Upstream) -> None:
     """There is sound, but no word of it was complete."""
     upstream.script(say("Incomprehensibilities-and-antidisestablishmentarianism. Next."), say("OK"))
-    async with Call(server) as call:
+    async with line() as call:
         with call.counted() as requests:
             await call.speaks("a long word")
             await call.agent_speaks()
@@ -97,9 +94,7 @@ async def test_before_the_first_word(server: LiveServer, upstream: Upstream) -> 
 
 
 @pytest.mark.parametrize("stage", ["thinking", "streaming", "speaking"])
-async def test_followed_at_once_by_a_new_turn(
-    server: LiveServer, upstream: Upstream, stage: str
-) -> None:
+async def test_followed_at_once_by_a_new_turn(line: Line, upstream: Upstream, stage: str) -> None:
     """The new chat() comes before the old stream is cancelled, and does not know its reply."""
     answers = {
         "thinking": thinking(10.0) + say("never"),
@@ -107,7 +102,7 @@ async def test_followed_at_once_by_a_new_turn(
         "speaking": say(STORY),
     }
     upstream.script(answers[stage], say("Another one."), say("Bye."))
-    async with Call(server) as call:
+    async with line() as call:
         await call.speaks("tell me a story")
         if stage == "thinking":
             await call.until(lambda: call.session.agent_state == "thinking")
@@ -125,9 +120,9 @@ async def test_followed_at_once_by_a_new_turn(
         await call.agrees()
 
 
-async def test_two_turns_in_a_row(server: LiveServer, upstream: Upstream) -> None:
+async def test_two_turns_in_a_row(line: Line, upstream: Upstream) -> None:
     upstream.script(say(STORY), say(STORY), say("Very well."))
-    async with Call(server) as call:
+    async with line() as call:
         with call.counted() as requests:
             await call.speaks("tell me a story")
             await call.hears("a king")
@@ -141,10 +136,10 @@ async def test_two_turns_in_a_row(server: LiveServer, upstream: Upstream) -> Non
         await call.agrees()
 
 
-async def test_a_cough_interrupts_nothing(server: LiveServer, upstream: Upstream) -> None:
+async def test_a_cough_interrupts_nothing(line: Line, upstream: Upstream) -> None:
     """Sound without words: the speech is held, then goes on."""
     upstream.script(say(STORY))
-    async with Call(server) as call:
+    async with line() as call:
         with call.counted() as requests:
             await call.speaks("tell me a story")
             await call.hears("a king")
@@ -157,10 +152,10 @@ async def test_a_cough_interrupts_nothing(server: LiveServer, upstream: Upstream
 
 
 async def test_the_heard_part_of_a_last_reply_is_brought_by_sync(
-    server: LiveServer, upstream: Upstream
+    line: Line, upstream: Upstream
 ) -> None:
     upstream.script(say(STORY))
-    async with Call(server) as call:
+    async with line() as call:
         await call.speaks("tell me a story")
         await call.hears("a king")
         await call.session.interrupt()
@@ -171,10 +166,10 @@ async def test_the_heard_part_of_a_last_reply_is_brought_by_sync(
 
 
 async def test_the_full_text_is_kept_where_that_is_asked_for(
-    server: LiveServer, upstream: Upstream
+    line: Line, upstream: Upstream
 ) -> None:
     upstream.script(say(STORY), say("Very well."))
-    async with Call(server, llm={"interrupted": "full"}) as call:
+    async with line(llm={"interrupted": "full"}) as call:
         with call.counted() as requests:
             await call.speaks("tell me a story")
             await call.hears("a king")

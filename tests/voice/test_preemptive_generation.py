@@ -8,12 +8,11 @@ from typing import Any
 import pytest
 from livekit.agents import Agent, StopResponse
 from livekit.agents.llm import ChatContext, ChatMessage
-from tests.live_server import LiveServer
 from tests.plugin.agents import RUN, model_saw
 from tests.upstream import Upstream, say
 from tests.upstream import call as tool_call
 from tests.voice.audio import Heard
-from tests.voice.call import RECOGNITION, Call
+from tests.voice.call import RECOGNITION, Line
 from tests.voice.virtual_time import pause, running_loop, thinking
 
 
@@ -44,9 +43,9 @@ def in_two(first: str, second: str, *, gap: float = 0.0) -> dict[str, Any]:
     }
 
 
-async def test_adopted(server: LiveServer, upstream: Upstream) -> None:
+async def test_adopted(line: Line, upstream: Upstream) -> None:
     upstream.script(say("Good morning."), say("Bye."))
-    async with Call(server) as call:
+    async with line() as call:
         began: list[float] = []
         ended: list[float] = []
         loop = running_loop()
@@ -64,10 +63,10 @@ async def test_adopted(server: LiveServer, upstream: Upstream) -> None:
         await call.agrees()
 
 
-async def test_adopted_with_rewritten_punctuation(server: LiveServer, upstream: Upstream) -> None:
+async def test_adopted_with_rewritten_punctuation(line: Line, upstream: Upstream) -> None:
     upstream.script(say("Good morning."), say("Bye."))
     agent = Editor(rewrite={"hello there": "Hello, there!!"})
-    async with Call(server, agent) as call:
+    async with line(agent) as call:
         with call.counted() as requests:
             await call.turn("hello there")
         assert requests == [RUN]
@@ -81,11 +80,11 @@ async def test_adopted_with_rewritten_punctuation(server: LiveServer, upstream: 
 
 
 async def test_begun_from_a_preflight_and_adopted_with_the_final_words(
-    server: LiveServer, upstream: Upstream
+    line: Line, upstream: Upstream
 ) -> None:
     upstream.script(say("Good morning."), say("Bye."))
     heard = (Heard(1.0, "hello there", "preflight"), Heard(1.2, "Hello there."))
-    async with Call(server) as call:
+    async with line() as call:
         with call.counted() as requests:
             await call.speaks("hello there", heard=heard)
             await call.settled()
@@ -97,10 +96,10 @@ async def test_begun_from_a_preflight_and_adopted_with_the_final_words(
         await call.agrees()
 
 
-async def test_discarded_in_flight(server: LiveServer, upstream: Upstream) -> None:
+async def test_discarded_in_flight(line: Line, upstream: Upstream) -> None:
     """The new attempt's chat() comes before the old one is cancelled."""
     upstream.script(say("never ", pause(10.0), "heard"), say("Fine, and you?"), say("Bye."))
-    async with Call(server) as call:
+    async with line() as call:
         with call.counted() as requests:
             await call.speaks("", **in_two("hello there", "how are you"))
             await call.settled()
@@ -114,11 +113,9 @@ async def test_discarded_in_flight(server: LiveServer, upstream: Upstream) -> No
         await call.agrees()
 
 
-async def test_discarded_before_the_models_first_word(
-    server: LiveServer, upstream: Upstream
-) -> None:
+async def test_discarded_before_the_models_first_word(line: Line, upstream: Upstream) -> None:
     upstream.script(thinking(10.0) + say("never heard"), say("Fine, and you?"))
-    async with Call(server) as call:
+    async with line() as call:
         with call.counted() as requests:
             await call.speaks("", **in_two("hello there", "how are you"))
             await call.settled()
@@ -127,10 +124,10 @@ async def test_discarded_before_the_models_first_word(
         await call.agrees()
 
 
-async def test_discarded_after_it_finished(server: LiveServer, upstream: Upstream) -> None:
+async def test_discarded_after_it_finished(line: Line, upstream: Upstream) -> None:
     """There is no signal whatever but that its message never comes back."""
     upstream.script(say("never heard"), say("Fine, and you?"), say("Bye."))
-    async with Call(server) as call:
+    async with line() as call:
         with call.counted() as requests:
             await call.speaks("", **in_two("hello there", "how are you"))
             await call.settled()
@@ -143,14 +140,14 @@ async def test_discarded_after_it_finished(server: LiveServer, upstream: Upstrea
         await call.agrees()
 
 
-async def test_three_a_turn(server: LiveServer, upstream: Upstream) -> None:
+async def test_three_a_turn(line: Line, upstream: Upstream) -> None:
     """LiveKit tries three times; the words after that wait for the end of the turn."""
     upstream.script(
         say("one ", pause(10.0), "never"), say("two"), say("three"), say("At last."), say("Bye.")
     )
     words = ("one", "two", "three", "four")
     heard = tuple(Heard(0.5 * (n + 1), word) for n, word in enumerate(words))
-    async with Call(server) as call:
+    async with line() as call:
         with call.counted() as requests:
             await call.speaks("", seconds=2.0, heard=heard)
             await call.settled()
@@ -167,15 +164,20 @@ async def test_three_a_turn(server: LiveServer, upstream: Upstream) -> None:
 @pytest.mark.parametrize("hook", ["ignore", "crash"])
 @pytest.mark.parametrize("in_flight", [True, False], ids=["in flight", "finished"])
 async def test_an_ignored_turn_leaves_no_trace(
-    server: LiveServer, upstream: Upstream, hook: str, in_flight: bool
+    line: Line,
+    upstream: Upstream,
+    caplog: pytest.LogCaptureFixture,
+    hook: str,
+    in_flight: bool,
 ) -> None:
     """StopResponse, or a hook that fails: LiveKit drops the user's message, too."""
     never = say("never ", pause(10.0), "heard") if in_flight else say("never heard")
     upstream.script(never, say("Yes?"))
     agent = Editor(**{hook: ("hm hm",)})
-    async with Call(server, agent) as call:
+    async with line(agent) as call:
         with call.counted() as requests:
             await call.turn("hm hm")
+            caplog.clear()
             await call.turn("hello there")
         assert requests == [RUN, RUN]
         assert call.history == [("user", "hello there"), ("assistant", "Yes?")]
@@ -184,10 +186,10 @@ async def test_an_ignored_turn_leaves_no_trace(
 
 
 async def test_an_ignored_last_turn_is_cleaned_up_on_closing(
-    server: LiveServer, upstream: Upstream
+    line: Line, upstream: Upstream
 ) -> None:
     upstream.script(say("Good morning."), say("never heard"))
-    async with Call(server, Editor(ignore=("hm hm",))) as call:
+    async with line(Editor(ignore=("hm hm",))) as call:
         await call.turn("hello there")
         await call.turn("hm hm")
         await call.hangs_up()
@@ -196,12 +198,10 @@ async def test_an_ignored_last_turn_is_cleaned_up_on_closing(
         assert await call.thread() == call.history
 
 
-async def test_invalidated_by_a_reminder_for_this_turn_only(
-    server: LiveServer, upstream: Upstream
-) -> None:
+async def test_invalidated_by_a_reminder_for_this_turn_only(line: Line, upstream: Upstream) -> None:
     upstream.script(say("never heard"), say("It is ten."), say("Bye."))
     agent = Editor(remind={"what time is it": "[It is ten o'clock.]"})
-    async with Call(server, agent) as call:
+    async with line(agent) as call:
         with call.counted() as requests:
             await call.turn("what time is it")
         assert requests == [RUN, RUN]
@@ -214,10 +214,10 @@ async def test_invalidated_by_a_reminder_for_this_turn_only(
         await call.agrees()
 
 
-async def test_invalidated_by_other_words(server: LiveServer, upstream: Upstream) -> None:
+async def test_invalidated_by_other_words(line: Line, upstream: Upstream) -> None:
     upstream.script(say("never heard"), say("Hello, Ben."), say("Bye."))
     agent = Editor(rewrite={"I am Ban": "I am Ben"})
-    async with Call(server, agent) as call:
+    async with line(agent) as call:
         with call.counted() as requests:
             await call.turn("I am Ban")
             await call.turn("thanks")
@@ -227,12 +227,10 @@ async def test_invalidated_by_other_words(server: LiveServer, upstream: Upstream
         await call.agrees()
 
 
-async def test_a_guess_that_calls_a_tool_and_is_discarded(
-    server: LiveServer, upstream: Upstream
-) -> None:
+async def test_a_guess_that_calls_a_tool_and_is_discarded(line: Line, upstream: Upstream) -> None:
     """Its run waits for an output that will never come; the tool is not called."""
     upstream.script(tool_call("teleport"), say("Fine, and you?"), say("Bye."))
-    async with Call(server) as call:
+    async with line() as call:
         with call.counted() as requests:
             await call.speaks("", **in_two("hello there", "how are you"))
             await call.settled()
@@ -243,9 +241,9 @@ async def test_a_guess_that_calls_a_tool_and_is_discarded(
         await call.agrees()
 
 
-async def test_switched_off(server: LiveServer, upstream: Upstream) -> None:
+async def test_switched_off(line: Line, upstream: Upstream) -> None:
     upstream.script(say("Fine, and you?"))
-    async with Call(server, turn_handling={"preemptive_generation": {"enabled": False}}) as call:
+    async with line(turn_handling={"preemptive_generation": {"enabled": False}}) as call:
         with call.counted() as requests:
             await call.speaks("", **in_two("hello there", "how are you"))
             await call.settled()

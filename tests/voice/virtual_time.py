@@ -79,8 +79,8 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         return self._now
 
     def clock(self) -> float:
-        """Seconds for ``time.time()``: no moment is seen twice, as on a real machine, so that
-        what happened later also says so."""
+        """Seconds for ``time.time()``: no moment is seen twice, as on a real machine, so that what
+        happened later also says so, and nothing takes no time at all."""
         self._last = max(self._epoch + self._now, self._last + 1e-6)
         return self._last
 
@@ -165,7 +165,7 @@ def _virtual_time_ns() -> int:
 
 def _virtual_perf_counter() -> float:
     loop = running_loop()
-    return loop.time() if loop is not None else _perf_counter()
+    return loop.clock() if loop is not None else _perf_counter()
 
 
 @pytest.fixture
