@@ -246,10 +246,16 @@ class RunExecution:
             except DatabaseError as error:
                 self.log.append(StreamFault(error.message))
                 return
-        if ending is not None and ending.run.status in TERMINAL:
-            self._announce(ending)
-        elif ending is None:
+        if ending is None:
             self.log.append(StreamFault("The thread of this run was deleted."))
+        elif ending.run.status in TERMINAL:
+            self._announce(ending)
+        elif ending.run.status == "cancelling" and ending.run.owner == self.run.owner:
+            # The cancellation overtook our own write. Nobody else will end what is ours.
+            self._stop = Stop(run=ending.run, outcome=Outcome(cause="stop"))
+            await self._obey()
+        else:
+            self.log.append(StreamFault("Another process has taken this run over."))
 
     async def _end(self, outcome: Outcome) -> Ending | None:
         return await self._database.write(
