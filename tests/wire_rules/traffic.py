@@ -223,7 +223,8 @@ class Traffic:
             self._complain(exchange, "the rules know no success of this request")
         if exchange.headers.get("content-type") != content_type:
             self._complain(exchange, f"content-type is {exchange.headers.get('content-type')!r}")
-        if kind == "thread.run":
+        modified = method == "POST" and re.fullmatch(_RUN, exchange.path)
+        if kind == "thread.run" and not modified:
             poll = exchange.headers.get("openai-poll-after-ms", "")
             if not re.fullmatch(r"[1-9]\d*", poll):
                 self._complain(exchange, f"openai-poll-after-ms is {poll!r}")
