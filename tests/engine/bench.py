@@ -13,7 +13,7 @@ from assistants_server import ids
 from assistants_server.domain.drafts import MessageDraft, RunDraft, RunExtensions, ThreadDraft
 from assistants_server.domain.records import Assistant, Message, Page, Run, Step
 from assistants_server.domain.run_events import ObjectEvent, RunEvent
-from assistants_server.engine.event_log import EventLog
+from assistants_server.engine.event_log import Followed
 from assistants_server.engine.runs import Runs, StartedRun
 from assistants_server.engine.worker import Worker
 from assistants_server.providers.chat_completions import ChatCompletions
@@ -115,12 +115,12 @@ class Bench:
         return listing.items
 
 
-async def events(log: EventLog) -> list[RunEvent]:
+async def events(log: Followed) -> list[RunEvent]:
     """All that the log will ever hold."""
     return [event async for batch in log.follow() for event in batch]
 
 
-async def names(log: EventLog) -> list[str]:
+async def names(log: Followed) -> list[str]:
     """Event names, deltas by their class, runs of the same delta once."""
     found: list[str] = []
     for event in await events(log):

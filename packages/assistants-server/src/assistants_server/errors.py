@@ -165,3 +165,20 @@ def message_to_edit_missing(message_id: str, param: str) -> BadRequest:
     return BadRequest(
         f"No message found with id '{message_id}'.", param=param, code="message_not_found"
     )
+
+
+def idempotency_key_reused(key: str) -> BadRequest:
+    """The key stands for another request: this one was not carried out."""
+    return BadRequest(
+        f"The Idempotency-Key '{key}' was used for a request to this path with another body.",
+        code="idempotency_key_reused",
+    )
+
+
+def message_in_progress(message_id: str) -> BadRequest:
+    """Extension ``content`` on a message: the run that writes it would overwrite the edit."""
+    return BadRequest(
+        f"The content of message '{message_id}' cannot be changed while a run is writing it.",
+        param="content",
+        code="message_in_progress",
+    )

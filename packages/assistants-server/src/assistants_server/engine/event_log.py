@@ -8,8 +8,15 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
+from typing import Protocol
 
 from ..domain.run_events import RunEvent
+
+
+class Followed(Protocol):
+    """A run's events from the first to the last, in batches."""
+
+    def follow(self) -> AsyncIterator[Sequence[RunEvent]]: ...
 
 
 class EventLog:
@@ -28,6 +35,11 @@ class EventLog:
         """Nothing will follow. Idempotent."""
         self._closed = True
         self._wake()
+
+    @property
+    def first(self) -> RunEvent | None:
+        """What the log begins with."""
+        return self._events[0] if self._events else None
 
     async def follow(self) -> AsyncIterator[Sequence[RunEvent]]:
         """All events from the first to the last; what is there already comes in one batch."""

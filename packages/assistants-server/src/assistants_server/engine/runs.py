@@ -6,18 +6,22 @@ import asyncio
 import weakref
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from .. import errors
 from ..clock import Clock
 from ..domain.drafts import RunDraft, ThreadDraft, ToolOutput
 from ..domain.records import Run, Thread
+from ..domain.run_events import ObjectEvent
 from ..domain.run_state import ACTIVE
-from ..store import run_cancellation, run_creation, runs, threads, tool_outputs
+from ..store import run_cancellation, run_creation, run_story, runs, threads, tool_outputs
 from ..store.database import Database
+from ..store.idempotency import UNREMEMBERED, Once
 from ..store.run_creation import ThreadBusy
 from ..store.run_endings import Outcome
 from . import announcements
-from .event_log import EventLog
+from .event_log import EventLog, Followed
+from .retelling import Beginning, Retelling
 from .worker import Worker
 
 _LOOK_AGAIN_SECONDS = 0.25  # how often a waiting request looks for runs that another process ended
@@ -28,11 +32,20 @@ class StartedRun:
     """A run under way. ``run`` is as the creating answer shows it; ``log`` tells the rest."""
 
     run: Run
-    log: EventLog
+    log: Followed
     thread: Thread | None = None
 
 
+class CallerLeft(Exception):
+    """Whoever waited for the thread is gone; no run was created."""
+
+
 class Runs:
+    """``once``: where given, the store change is remembered with its answer (``idempotency``).
+
+    Every method that takes it may also raise ``AlreadyAnswered``; then nothing was changed.
+    """
+
     def __init__(self, *, database: Database, worker: Worker, clock: Clock) -> None:
         self._database = database
         self._worker = worker
@@ -40,29 +53,45 @@ class Runs:
         # Requests that wait for a thread stand in line; a lock lives while somebody stands there.
         self._lines: weakref.WeakValueDictionary[str, asyncio.Lock] = weakref.WeakValueDictionary()
 
-    async def create(self, project_id: str, thread_id: str, draft: RunDraft) -> StartedRun:
+    async def create(
+        self,
+        project_id: str,
+        thread_id: str,
+        draft: RunDraft,
+        *,
+        once: Once = UNREMEMBERED,
+        left: asyncio.Event | None = None,
+    ) -> StartedRun:
         """Create a run on a thread and start it.
+
+        Args:
+            left: set when the caller is gone, which ends its waiting (``if_active="queue"``).
 
         Raises:
             ApiError: see ``store.run_creation.create``; or the project's limit is reached.
+            CallerLeft: see ``left``.
         """
         if draft.extensions.if_active != "queue":
-            return await self._create(project_id, thread_id, draft)
+            return await self._create(project_id, thread_id, draft, once)
+        left = left or asyncio.Event()
         line = self._lines.get(thread_id)
         if line is None:
             line = self._lines[thread_id] = asyncio.Lock()
         async with line:
-            while True:
+            while not left.is_set():
                 freed = self._worker.freed(thread_id)
                 try:
-                    return await self._create(project_id, thread_id, draft)
+                    return await self._create(project_id, thread_id, draft, once)
                 except ThreadBusy:
-                    await self._wait(freed)
+                    await self._wait(freed, left)
+        raise CallerLeft
 
-    async def _create(self, project_id: str, thread_id: str, draft: RunDraft) -> StartedRun:
+    async def _create(
+        self, project_id: str, thread_id: str, draft: RunDraft, once: Once
+    ) -> StartedRun:
         self._worker.admit(project_id)
         created = await self._database.write(
-            run_creation.create,
+            once(run_creation.create),
             project_id,
             thread_id,
             draft,
@@ -75,7 +104,7 @@ class Runs:
         return StartedRun(created.run, log)
 
     async def create_with_thread(
-        self, project_id: str, thread: ThreadDraft, draft: RunDraft
+        self, project_id: str, thread: ThreadDraft, draft: RunDraft, *, once: Once = UNREMEMBERED
     ) -> StartedRun:
         """Create a thread and its first run, and start it.
 
@@ -84,7 +113,7 @@ class Runs:
         """
         self._worker.admit(project_id)
         created = await self._database.write(
-            run_creation.create_with_thread,
+            once(run_creation.create_with_thread),
             project_id,
             thread,
             draft,
@@ -95,7 +124,13 @@ class Runs:
         return StartedRun(created.run, log, created.thread)
 
     async def submit(
-        self, project_id: str, thread_id: str, run_id: str, outputs: Sequence[ToolOutput]
+        self,
+        project_id: str,
+        thread_id: str,
+        run_id: str,
+        outputs: Sequence[ToolOutput],
+        *,
+        once: Once = UNREMEMBERED,
     ) -> StartedRun:
         """Answer all pending calls; the run goes on in this process.
 
@@ -105,7 +140,7 @@ class Runs:
         await self.get(project_id, thread_id, run_id)  # expires it if it is time
         self._worker.admit(project_id)
         run, step = await self._database.write(
-            tool_outputs.submit,
+            once(tool_outputs.submit),
             project_id,
             thread_id,
             run_id,
@@ -115,7 +150,9 @@ class Runs:
         )
         return StartedRun(run, self._worker.launch(run, announcements.resumed(run, step)))
 
-    async def cancel(self, project_id: str, thread_id: str, run_id: str) -> Run:
+    async def cancel(
+        self, project_id: str, thread_id: str, run_id: str, *, once: Once = UNREMEMBERED
+    ) -> Run:
         """Ask the run to stop; the answer says ``cancelling``.
 
         Raises:
@@ -123,13 +160,32 @@ class Runs:
         """
         await self.get(project_id, thread_id, run_id)
         run, ending = await self._database.write(
-            run_cancellation.cancel, project_id, thread_id, run_id, now=self._now()
+            once(run_cancellation.cancel), project_id, thread_id, run_id, now=self._now()
         )
         if ending is not None:
             self._worker.ended([ending])
         else:
             self._worker.stop(run, Outcome(cause="stop"))
         return run
+
+    async def follow(self, run_id: str, *, beginning: Beginning) -> StartedRun:
+        """The run's events once more: live where this process executes it, otherwise as stored.
+
+        Raises:
+            NotFound: the run is gone with its thread.
+        """
+        run = await self._database.read(runs.by_id, run_id)
+        if run is None:
+            raise errors.no_run(run_id)
+        log = self._worker.log(run_id)
+        if log is not None and _begins(log) == beginning:
+            return StartedRun(run, log)
+
+        async def pause() -> None:
+            await self._clock.sleep(_LOOK_AGAIN_SECONDS)
+
+        read = partial(self._database.read, run_story.read, run_id)
+        return StartedRun(run, Retelling(read, pause, beginning=beginning))
 
     async def get(self, project_id: str, thread_id: str, run_id: str) -> Run:
         """The run as it is now: one whose time is over expires before it is shown.
@@ -163,14 +219,17 @@ class Runs:
         except errors.ApiError:
             return  # it has ended, or is gone with its thread
 
-    async def _wait(self, freed: asyncio.Event) -> None:
-        waiting = asyncio.ensure_future(freed.wait())
-        sleeping = asyncio.ensure_future(self._clock.sleep(_LOOK_AGAIN_SECONDS))
+    async def _wait(self, freed: asyncio.Event, left: asyncio.Event) -> None:
+        waiting = [
+            asyncio.ensure_future(freed.wait()),
+            asyncio.ensure_future(left.wait()),
+            asyncio.ensure_future(self._clock.sleep(_LOOK_AGAIN_SECONDS)),
+        ]
         try:
-            await asyncio.wait({waiting, sleeping}, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
         finally:
-            waiting.cancel()
-            sleeping.cancel()
+            for each in waiting:
+                each.cancel()
 
     def _is_overdue(self, run: Run) -> bool:
         return (
@@ -181,3 +240,16 @@ class Runs:
 
     def _now(self) -> int:
         return int(self._clock.now())
+
+
+def _begins(log: EventLog) -> Beginning | None:
+    """Which request this log answers."""
+    first = log.first
+    if not isinstance(first, ObjectEvent):
+        return None
+    names: dict[str, Beginning] = {
+        "thread.created": "thread",
+        "run.created": "run",
+        "run.step.completed": "outputs",
+    }
+    return names.get(first.name)

@@ -20,7 +20,7 @@ from ..domain.records import Failure, Run
 from ..domain.run_events import RunEvent
 from ..providers.contract import ModelProvider
 from ..settings import Settings
-from ..store import files, run_endings, runs
+from ..store import files, idempotency, run_endings, runs
 from ..store.database import Database, DatabaseError
 from ..store.run_creation import Claim
 from ..store.run_endings import Ending, Outcome, Unstored
@@ -31,7 +31,7 @@ logger = logging.getLogger(__name__)
 
 _SWEEPS_PER_LEASE = 5  # a lease survives four sweeps that fail or come late
 _SWEEP_LIMIT = 100  # runs settled in one sweep, so that a sweep stays short
-_FILE_SWEEP_SECONDS = 60
+_CLEARING_SECONDS = 60
 _UPLOAD_SECONDS = 3600  # an upload that has not finished by then has broken off
 
 DIED = Failure(
@@ -56,7 +56,7 @@ class Worker:
         self._tasks: set[asyncio.Task[None]] = set()
         self._freed: dict[str, asyncio.Event] = {}
         self._unclaimed: set[str] = set()  # ours in the store at the last sweep, yet not running
-        self._file_sweep_due = 0
+        self._clearing_due = 0
         self._side_tasks: list[asyncio.Task[None]] = []
         self._draining = False
 
@@ -138,6 +138,11 @@ class Worker:
         task.add_done_callback(over)
         return log
 
+    def log(self, run_id: str) -> EventLog | None:
+        """The events of a run that this process executes now."""
+        execution = self._executions.get(run_id)
+        return None if execution is None else execution.log
+
     def unstored(self, run_id: str) -> Unstored | None:
         """What this process holds of a run beyond the store. Safe from any thread."""
         execution = self._executions.get(run_id)
@@ -194,11 +199,12 @@ class Worker:
         await self._settle_orphans()
         await self._expire_overdue()
         now = int(self._clock.now())
-        if now >= self._file_sweep_due:
-            self._file_sweep_due = now + _FILE_SWEEP_SECONDS
+        if now >= self._clearing_due:
+            self._clearing_due = now + _CLEARING_SECONDS
             await self._database.write(
                 files.sweep, now=now, unfinished_before=now - _UPLOAD_SECONDS
             )
+            await self._database.write(idempotency.sweep, now=now)
 
     async def _renew(self) -> None:
         executing = dict(self._executions)

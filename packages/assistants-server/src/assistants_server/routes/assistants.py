@@ -12,8 +12,7 @@ from .endpoints import Call, Endpoint, Json
 
 async def create(call: Call[wire.CreateAssistant, NoQuery]) -> Response:
     assistant = call.body.record(project_id=call.project, now=call.server.now())
-    await call.server.database.write(store.insert, assistant)
-    return Json(wire.render(assistant))
+    return await call.write(wire.render, store.insert, assistant)
 
 
 async def list_all(call: Call[None, ListQuery]) -> Response:
@@ -27,10 +26,9 @@ async def retrieve(call: Call[None, NoQuery]) -> Response:
 
 
 async def modify(call: Call[wire.ModifyAssistant, NoQuery]) -> Response:
-    assistant = await call.server.database.write(
-        store.update, call.project, call.id("assistant_id"), call.body.changes()
+    return await call.write(
+        wire.render, store.update, call.project, call.id("assistant_id"), call.body.changes()
     )
-    return Json(wire.render(assistant))
 
 
 async def delete(call: Call[None, NoQuery]) -> Response:

@@ -8,19 +8,27 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
+from hashlib import sha256
+from typing import Any, Concatenate, Generic, ParamSpec, TypeVar
 
 from pydantic import BaseModel
+from sqlalchemy import Connection
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
 from ..errors import ApiError, BadRequest
+from ..store.idempotency import AlreadyAnswered, Answer, KeyedRequest, Once
 from ..wire.parts import NoQuery, encode
 from . import access, error_responses, request_values
 from .state import ServerState
 
+LONGEST_KEY = 255
+REPLAYED = {"idempotent-replayed": "true"}
+
+P = ParamSpec("P")
+T = TypeVar("T")
 Body = TypeVar("Body")
 Query = TypeVar("Query", bound=BaseModel)
 
@@ -43,6 +51,20 @@ class Call(Generic[Body, Query]):
     project: str
     body: Body
     query: Query
+    keyed: KeyedRequest | None = None
+    """Set if the request has an ``Idempotency-Key``."""
+
+    async def write(
+        self,
+        render: Callable[[T], dict[str, Any]],
+        function: Callable[Concatenate[Connection, P], T],
+        /,
+        *args: P.args,
+        **kwargs: P.kwargs,
+    ) -> Response:
+        """Carry out the store function, once; answer with what it returns."""
+        once = Once(self.keyed, lambda result: Answer(body=encode(render(result))))
+        return Json(render(await self.server.database.write(once(function), *args, **kwargs)))
 
     def id(self, name: str) -> str:
         """The id of that name in the path.
@@ -96,13 +118,33 @@ async def answer(endpoint: Endpoint, request: Request) -> Response:
     if endpoint.beta and server.settings.require_beta_header:
         access.check_beta(request)
     project = "" if endpoint.open else await access.project_of(request, server.keys)
-    body = None
+    body, content = None, b""
     if endpoint.body is not None:
-        body = await request_values.read_body(
-            request, endpoint.body, limit=server.settings.max_body
-        )
+        content = await request_values.read_bytes(request, limit=server.settings.max_body)
+        body = request_values.parsed(request, content, endpoint.body)
     query = request_values.read_query(request, endpoint.query)
-    return await endpoint.handler(Call(request, server, project, body, query))
+    keyed = _keyed(request, project, content, now=server.now())
+    try:
+        return await endpoint.handler(Call(request, server, project, body, query, keyed))
+    except AlreadyAnswered as again:
+        return Response(again.answer.body, media_type=Json.media_type, headers=REPLAYED)
+
+
+def _keyed(request: Request, project: str, content: bytes, *, now: int) -> KeyedRequest | None:
+    key = request.headers.get("idempotency-key", "")
+    if not key or request.method != "POST":
+        return None
+    if len(key) > LONGEST_KEY:
+        raise BadRequest(
+            f"Invalid 'Idempotency-Key': string too long. Expected a string with maximum length "
+            f"{LONGEST_KEY}, but got a string with length {len(key)} instead.",
+            param="Idempotency-Key",
+            code="string_above_max_length",
+        )
+    digest = sha256(request.scope["query_string"] + b"\0" + content).hexdigest()
+    return KeyedRequest(
+        project_id=project, key=key, path=request.url.path, body_digest=digest, now=now
+    )
 
 
 class Resource:

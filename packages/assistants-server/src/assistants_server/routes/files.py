@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping
+from dataclasses import replace
+from hashlib import sha256
 from urllib.parse import quote
 
 from starlette.responses import Response, StreamingResponse
@@ -35,7 +37,7 @@ async def create(call: Call[None, NoQuery]) -> Response:
             if upload is None:
                 if "purpose" in fields:
                     wire.upload_fields(_decoded(fields))  # refuse before the bytes, not after
-                upload = await _Upload.begin(server, call.project, part.filename or "upload")
+                upload = await _Upload.begin(call, part.filename or "upload")
             if upload.ended:
                 raise BadRequest("Invalid 'file': one file at a time.", param="file")
             await upload.write(data)
@@ -45,7 +47,7 @@ async def create(call: Call[None, NoQuery]) -> Response:
                 param="file",
                 code="missing_required_parameter",
             )
-        return Json(wire.render(await upload.finish(wire.upload_fields(_decoded(fields)))))
+        return await upload.finish(_decoded(fields))
     except BaseException:
         if upload is not None:
             await upload.abort()
@@ -62,27 +64,30 @@ def _decoded(fields: Mapping[str, bytes]) -> dict[str, str]:
 class _Upload:
     """A file on its way into the store, which shows it when it is whole."""
 
-    def __init__(self, server: ServerState, file: File) -> None:
-        self._database = server.database
-        self._limit = server.settings.max_upload
+    def __init__(self, call: Call[None, NoQuery], file: File) -> None:
+        self._call = call
+        self._database = call.server.database
+        self._limit = call.server.settings.max_upload
         self._file = file
+        # Each attempt has its own boundary, so what tells two uploads apart is what they hold.
+        self._digest = None if call.keyed is None else sha256()
         self._waiting = bytearray()
         self._chunks = 0
         self._size = 0
         self.ended = False
 
     @classmethod
-    async def begin(cls, server: ServerState, project: str, filename: str) -> _Upload:
+    async def begin(cls, call: Call[None, NoQuery], filename: str) -> _Upload:
         file = File(
             id=ids.file_id(),
-            project_id=project,
-            created_at=server.now(),
+            project_id=call.project,
+            created_at=call.server.now(),
             filename=filename,
             bytes=0,
             purpose="",
         )
-        await server.database.write(store.begin, file)
-        return cls(server, file)
+        await call.server.database.write(store.begin, file)
+        return cls(call, file)
 
     async def write(self, data: bytes | None) -> None:
         if data is None:
@@ -91,14 +96,22 @@ class _Upload:
         self._size += len(data)
         if self._size > self._limit:
             raise too_large(self._limit)
+        if self._digest is not None:
+            self._digest.update(data)
         self._waiting += data
         while len(self._waiting) >= store.CHUNK:
             await self._store(store.CHUNK)
 
-    async def finish(self, fields: wire.UploadFields) -> File:
+    async def finish(self, form: Mapping[str, str]) -> Response:
+        fields = wire.upload_fields(form)
         if self._waiting:
             await self._store(len(self._waiting))
-        return await self._database.write(
+        call, keyed = self._call, self._call.keyed
+        if keyed is not None and self._digest is not None:
+            self._digest.update(repr((self._file.filename, sorted(form.items()))).encode())
+            call = replace(call, keyed=replace(keyed, body_digest=self._digest.hexdigest()))
+        return await call.write(
+            wire.render,
             store.finish,
             self._file.project_id,
             self._file.id,

@@ -11,14 +11,14 @@ from .endpoints import Call, Endpoint, Json
 
 
 async def create(call: Call[wire.CreateMessage, NoQuery]) -> Response:
-    message = await call.server.database.write(
+    return await call.write(
+        wire.render,
         store.create,
         call.project,
         call.id("thread_id"),
         call.body.draft(),
         now=call.server.now(),
     )
-    return Json(wire.render(message))
 
 
 async def list_all(call: Call[None, wire.MessagesQuery]) -> Response:
@@ -40,14 +40,14 @@ async def retrieve(call: Call[None, NoQuery]) -> Response:
 
 
 async def modify(call: Call[wire.ModifyMessage, NoQuery]) -> Response:
-    message = await call.server.database.write(
+    return await call.write(
+        wire.render,
         store.update,
         call.project,
         call.id("thread_id"),
         call.id("message_id"),
         call.body.changes(),
     )
-    return Json(wire.render(message))
 
 
 async def delete(call: Call[None, NoQuery]) -> Response:

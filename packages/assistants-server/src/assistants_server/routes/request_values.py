@@ -21,14 +21,12 @@ DEPTH = 100
 """Levels of nesting accepted in a body. Answers nest what they store, and encoders have a limit."""
 
 
-async def read_body(request: Request, model: type[_Model], *, limit: int) -> _Model:
+def parsed(request: Request, content: bytes, model: type[_Model]) -> _Model:
     """The JSON body as ``model``; an absent body is an empty object.
 
     Raises:
-        PayloadTooLarge: more than ``limit`` bytes.
         BadRequest: not JSON, or not what the model says.
     """
-    content = await read_bytes(request, limit=limit)
     if not content:
         return validation.validated(model, {})
     kind = request.headers.get("content-type", "application/json").partition(";")[0].strip()
@@ -44,7 +42,11 @@ async def read_body(request: Request, model: type[_Model], *, limit: int) -> _Mo
 
 
 async def read_bytes(request: Request, *, limit: int) -> bytes:
-    """The whole body, of at most ``limit`` bytes."""
+    """The whole body.
+
+    Raises:
+        PayloadTooLarge: more than ``limit`` bytes.
+    """
     announced = request.headers.get("content-length", "")
     if announced.isdecimal() and int(announced) > limit:
         raise too_large(limit)

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from typing import Any
 
+from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 
 from ..domain.records import Run
-from ..engine.runs import StartedRun
+from ..engine.retelling import Beginning
+from ..engine.runs import CallerLeft, StartedRun
 from ..store import runs as store
+from ..store.idempotency import AlreadyAnswered, Answer, Once
+from ..store.run_creation import Created
 from ..wire import runs as wire
-from ..wire.parts import IncludeQuery, ListQuery, NoQuery, list_page
-from .endpoints import Call, Endpoint, Json
+from ..wire.parts import IncludeQuery, ListQuery, NoQuery, encode, list_page
+from .endpoints import REPLAYED, Call, Endpoint, Json
 from .request_trace import STORED
 from .sse import RunStream
 
@@ -20,28 +27,36 @@ _POLL = {"openai-poll-after-ms": "250"}
 
 
 async def create_with_thread(call: Call[wire.CreateThreadAndRun, NoQuery]) -> Response:
-    started = await call.server.runs.create_with_thread(
-        call.project, call.body.thread_draft(), call.body.draft()
+    creating = call.server.runs.create_with_thread(
+        call.project, call.body.thread_draft(), call.body.draft(), once=_once(call, _created)
     )
-    return _started(call, started, streaming=call.body.stream)
+    return await _started(call, creating, beginning="thread")
 
 
 async def create(call: Call[wire.CreateRun, IncludeQuery]) -> Response:
-    started = await call.server.runs.create(call.project, call.id("thread_id"), call.body.draft())
-    return _started(call, started, streaming=call.body.stream)
+    thread_id, draft = call.id("thread_id"), call.body.draft()
+    async with _leaving(call, watched=draft.extensions.if_active == "queue") as left:
+        creating = call.server.runs.create(
+            call.project, thread_id, draft, once=_once(call, _created), left=left
+        )
+        return await _started(call, creating, beginning="run")
 
 
 async def submit_tool_outputs(call: Call[wire.SubmitToolOutputs, NoQuery]) -> Response:
-    started = await call.server.runs.submit(
-        call.project, call.id("thread_id"), call.id("run_id"), call.body.outputs()
+    submitting = call.server.runs.submit(
+        call.project,
+        call.id("thread_id"),
+        call.id("run_id"),
+        call.body.outputs(),
+        once=_once(call, _first),
     )
-    return _started(call, started, streaming=call.body.stream)
+    return await _started(call, submitting, beginning="outputs")
 
 
 async def cancel(call: Call[None, NoQuery]) -> Response:
-    return _run(
-        await call.server.runs.cancel(call.project, call.id("thread_id"), call.id("run_id"))
-    )
+    once = Once(call.keyed, lambda done: _answer(_first(done)))
+    thread_id, run_id = call.id("thread_id"), call.id("run_id")
+    return _run(await call.server.runs.cancel(call.project, thread_id, run_id, once=once))
 
 
 async def list_all(call: Call[None, ListQuery]) -> Response:
@@ -59,17 +74,72 @@ async def modify(call: Call[wire.ModifyRun, NoQuery]) -> Response:
     thread_id, run_id = call.id("thread_id"), call.id("run_id")
     if "metadata" not in call.body.model_fields_set:
         return await retrieve(call)
-    run = await call.server.database.write(
-        store.update_metadata, call.project, thread_id, run_id, call.body.metadata or {}
+    return await call.write(
+        wire.render,
+        store.update_metadata,
+        call.project,
+        thread_id,
+        run_id,
+        call.body.metadata or {},
     )
-    return _run(run)
 
 
-def _started(call: Call[Any, Any], started: StartedRun, *, streaming: bool | None) -> Response:
+async def _started(
+    call: Call[Any, Any], starting: Awaitable[StartedRun], *, beginning: Beginning
+) -> Response:
+    """The run as its request left it, or its stream; told again if the request was carried out
+    before."""
+    headers = {}
+    try:
+        started = await starting
+    except AlreadyAnswered as again:
+        if again.answer.run_id is None:
+            raise
+        started = await call.server.runs.follow(again.answer.run_id, beginning=beginning)
+        headers = REPLAYED
+    except CallerLeft:
+        raise ClientDisconnect from None
     call.request.scope[STORED] = True
-    if streaming:
-        return RunStream(started, runs=call.server.runs, clock=call.server.clock)
+    if call.body.stream:
+        return RunStream(started, runs=call.server.runs, clock=call.server.clock, headers=headers)
     return _run(started.run)
+
+
+def _once(call: Call[Any, Any], run_of: Callable[[Any], Run]) -> Once:
+    if call.body.stream:
+        return Once(call.keyed, lambda made: Answer(run_id=run_of(made).id))
+    return Once(call.keyed, lambda made: _answer(run_of(made)))
+
+
+def _answer(run: Run) -> Answer:
+    return Answer(body=encode(wire.render(run)))
+
+
+def _created(made: Created) -> Run:
+    return made.run
+
+
+def _first(made: tuple[Run, Any]) -> Run:
+    return made[0]
+
+
+@asynccontextmanager
+async def _leaving(call: Call[Any, Any], *, watched: bool) -> AsyncIterator[asyncio.Event]:
+    """Set when the client hangs up. Its body has been read, so nothing else can come."""
+    left = asyncio.Event()
+
+    async def watch() -> None:
+        while (await call.request.receive())["type"] != "http.disconnect":
+            pass
+        left.set()
+
+    watching = asyncio.ensure_future(watch()) if watched else None
+    try:
+        yield left
+    finally:
+        if watching is not None:
+            watching.cancel()
+            await asyncio.wait((watching,))
 
 
 def _run(run: Run) -> Response:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Mapping
 
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
@@ -25,13 +26,21 @@ KEEP_ALIVE_SECONDS = 15.0
 class RunStream(Response):
     """Follows a run's event log to its end."""
 
-    def __init__(self, started: StartedRun, *, runs: Runs, clock: Clock) -> None:
+    def __init__(
+        self,
+        started: StartedRun,
+        *,
+        runs: Runs,
+        clock: Clock,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
         self.status_code = 200
         self.background = None
         self.raw_headers = [
             (b"content-type", b"text/event-stream; charset=utf-8"),
             (b"cache-control", b"no-cache"),
             (b"x-accel-buffering", b"no"),
+            *((name.encode(), value.encode()) for name, value in (headers or {}).items()),
         ]
         self._run = started.run
         self._log = started.log

@@ -11,10 +11,9 @@ from .endpoints import Call, Endpoint, Json
 
 
 async def create(call: Call[wire.CreateThread, NoQuery]) -> Response:
-    thread = await call.server.database.write(
-        store.create, call.project, call.body.draft(), now=call.server.now()
+    return await call.write(
+        wire.render, store.create, call.project, call.body.draft(), now=call.server.now()
     )
-    return Json(wire.render(thread))
 
 
 async def list_all(call: Call[None, wire.ThreadsQuery]) -> Response:
@@ -30,10 +29,9 @@ async def retrieve(call: Call[None, NoQuery]) -> Response:
 
 
 async def modify(call: Call[wire.ModifyThread, NoQuery]) -> Response:
-    thread = await call.server.database.write(
-        store.update, call.project, call.id("thread_id"), call.body.changes()
+    return await call.write(
+        wire.render, store.update, call.project, call.id("thread_id"), call.body.changes()
     )
-    return Json(wire.render(thread))
 
 
 async def delete(call: Call[None, NoQuery]) -> Response:

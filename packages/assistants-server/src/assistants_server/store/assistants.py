@@ -38,8 +38,9 @@ def _find(connection: Connection, project_id: str, assistant_id: str) -> Row[Any
     return row
 
 
-def insert(connection: Connection, assistant: Assistant) -> None:
+def insert(connection: Connection, assistant: Assistant) -> Assistant:
     connection.execute(sa.insert(_table).values(_values(assistant)))
+    return assistant
 
 
 def get(connection: Connection, project_id: str, assistant_id: str) -> Assistant:

@@ -120,11 +120,18 @@ def update(
     message_id: str,
     changes: Mapping[str, Any],
 ) -> Message:
-    """Apply ``changes`` (record field names) and return the result."""
-    _find(connection, project_id, thread_id, message_id)
+    """Apply ``changes`` (record field names) and return the result.
+
+    Raises:
+        NotFound: the project has no such thread, or the thread no such message.
+        BadRequest: a change of ``content`` while a run is writing the message.
+    """
+    row = _find(connection, project_id, thread_id, message_id)
     if changes:
         values = dict(changes)
         if "content" in values:
+            if row.status == "in_progress":
+                raise errors.message_in_progress(message_id)
             values["tokens"] = estimate_message(values["content"])
         connection.execute(sa.update(_table).where(_table.c.id == message_id).values(values))
     return get(connection, project_id, thread_id, message_id)
@@ -231,6 +238,14 @@ def of_run(connection: Connection, run_id: str) -> Sequence[Message]:
         sa.select(_table)
         .where(sa.or_(_table.c.run_id == run_id, _table.c.added_by_run_id == run_id))
         .order_by(_table.c.seq)
+    )
+    return [_record(row) for row in found]
+
+
+def written_by(connection: Connection, run_id: str) -> Sequence[Message]:
+    """What the run itself wrote, in thread order."""
+    found = connection.execute(
+        sa.select(_table).where(_table.c.run_id == run_id).order_by(_table.c.seq)
     )
     return [_record(row) for row in found]
 

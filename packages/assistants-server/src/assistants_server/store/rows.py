@@ -283,17 +283,17 @@ api_keys = Table(
     sqlite_autoincrement=True,
 )
 
-# Answers to requests that carried an Idempotency-Key. Without an answer: still being worked on.
+# Answers to requests that carried an Idempotency-Key, written in the transaction of their effect.
+# Paths are digested because no index takes one of any length.
 idempotent_requests = Table(
     "idempotent_requests",
     metadata,
     Column("project_id", String(64), primary_key=True),
     Column("key", String(255), primary_key=True),
-    Column("path", String(255), primary_key=True),
+    Column("path_digest", String(64), primary_key=True),
     _when("created_at", nullable=False),
-    Column("digest", String(64), nullable=False),
-    Column("status", Integer),
-    Column("body", LargeBinary),
+    Column("body_digest", String(64), nullable=False),
+    Column("answer", LargeBinary),
     Column("run_id", String(64)),
     Index(None, "created_at"),
 )

@@ -91,6 +91,14 @@ def by_id(connection: Connection, step_id: str) -> Step | None:
     return None if row is None else _record(row)
 
 
+def of_run(connection: Connection, run_id: str) -> Sequence[Step]:
+    """Every step, oldest first."""
+    found = connection.execute(
+        sa.select(_table).where(_table.c.run_id == run_id).order_by(_table.c.seq)
+    )
+    return [_record(row) for row in found]
+
+
 def in_progress(connection: Connection, run_id: str) -> Sequence[Step]:
     """The run's open step, if there is one."""
     found = connection.execute(_IN_PROGRESS, {"run_id": run_id})

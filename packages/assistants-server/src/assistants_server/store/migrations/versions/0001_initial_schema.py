@@ -97,13 +97,14 @@ def upgrade() -> None:
         "idempotent_requests",
         sa.Column("project_id", sa.String(length=64), nullable=False),
         sa.Column("key", sa.String(length=255), nullable=False),
-        sa.Column("path", sa.String(length=255), nullable=False),
+        sa.Column("path_digest", sa.String(length=64), nullable=False),
         sa.Column("created_at", sa.BigInteger(), nullable=False),
-        sa.Column("digest", sa.String(length=64), nullable=False),
-        sa.Column("status", sa.Integer(), nullable=True),
-        sa.Column("body", sa.LargeBinary(), nullable=True),
+        sa.Column("body_digest", sa.String(length=64), nullable=False),
+        sa.Column("answer", sa.LargeBinary(), nullable=True),
         sa.Column("run_id", sa.String(length=64), nullable=True),
-        sa.PrimaryKeyConstraint("project_id", "key", "path", name=op.f("pk_idempotent_requests")),
+        sa.PrimaryKeyConstraint(
+            "project_id", "key", "path_digest", name=op.f("pk_idempotent_requests")
+        ),
     )
     with op.batch_alter_table("idempotent_requests", schema=None) as batch_op:
         batch_op.create_index(
