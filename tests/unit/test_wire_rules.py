@@ -364,6 +364,29 @@ def test_the_sdk_knows_all_events_of_the_wire() -> None:
     assert len(EVENTS) == 24
 
 
+@pytest.mark.parametrize(
+    ("content", "good"),
+    [([text("Hello")], True), ([text("Hel")], True), ([text("Hal")], False), ([], False)],
+)
+def test_a_broken_off_message_is_the_beginning_of_its_deltas(
+    content: list[Json], good: bool
+) -> None:
+    end = {
+        "incomplete_details": {"reason": "run_failed"},
+        "incomplete_at": NOW,
+    }
+    failure = {"failed_at": NOW, "last_error": {"code": "server_error", "message": "No."}}
+    frames = [
+        *BEGUN,
+        *REPLY[:-4],
+        ("thread.message.incomplete", message("incomplete", content, **end)),
+        ("thread.run.step.failed", step("failed", CREATES, **failure)),
+        ("thread.run.failed", run("failed", **failure, usage=USAGE, expires_at=None)),
+        ("done", "[DONE]"),
+    ]
+    assert (played("run", frames) == []) is good
+
+
 # Objects ------------------------------------------------------------------------------------------
 
 OBJECTS: list[tuple[str, Json]] = [

@@ -233,8 +233,10 @@ class StreamRules:
             self._complain(f"thread.message.{name} shows a message that is {message['status']}")
         if name == "in_progress":
             return
-        if message["content"] != self._blocks:
+        if name == "completed" and message["content"] != self._blocks:
             self._complain("the finished message is another one than its deltas")
+        if name == "incomplete" and not _begins_with(self._blocks, message["content"]):
+            self._complain("the broken off message is not the beginning of its deltas")
         self._message = None
         self._step_must_end = True
 
@@ -288,6 +290,19 @@ def _opened(part: dict[str, Any]) -> dict[str, Any]:
     if part["type"] == "refusal":
         return {"type": "refusal", "refusal": part["refusal"]}
     return {"type": "text", "text": {"value": part["text"]["value"], "annotations": []}}
+
+
+def _begins_with(told: list[dict[str, Any]], stored: list[dict[str, Any]]) -> bool:
+    """Deltas may run ahead of the store, but never by a block: clients look their blocks up."""
+    kinds = [[block["type"] for block in blocks] for blocks in (told, stored)]
+    whole = told[:-1] == stored[:-1]
+    return kinds[0] == kinds[1] and whole and _words(told[-1:]).startswith(_words(stored[-1:]))
+
+
+def _words(blocks: list[dict[str, Any]]) -> str:
+    return "".join(
+        block["text"]["value"] if block["type"] == "text" else block["refusal"] for block in blocks
+    )
 
 
 def _without_output(call: dict[str, Any]) -> dict[str, Any]:

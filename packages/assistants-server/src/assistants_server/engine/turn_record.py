@@ -110,7 +110,9 @@ class TurnRecord:
             thread_id=self._run.thread_id,
             created_at=now,
             role="assistant",
-            content=(),
+            # With its first words: whoever may have to end the run later must not leave a message
+            # without content behind, because clients count its blocks.
+            content=self.turn.content(),
             status="in_progress",
             assistant_id=self._run.assistant_id,
             run_id=self._run.id,
@@ -119,9 +121,10 @@ class TurnRecord:
         opened = await self._database.write(turn.open_message, self._run, message, step)
         if opened is None:
             raise RunLost
-        self.message, self.step = opened
+        message, self.step = opened
+        self.message = replace(message, content=())
         self._checkpoint_due = self._clock.now() + CHECKPOINT_SECONDS
-        self._log.append(*announcements.message_opened(*opened))
+        self._log.append(*announcements.message_opened(self.message, self.step))
 
     async def _close_message(self) -> None:
         if self.message is None or self.step is None:
