@@ -37,23 +37,41 @@ class Retelling:
         pause: Callable[[], Awaitable[None]],
         *,
         beginning: Beginning,
+        lifetime: int,
     ) -> None:
+        """``lifetime``: seconds until a run expires; one that has ended has forgotten when."""
         self._read = read
         self._pause = pause
         self._beginning = beginning
+        self._lifetime = lifetime
 
     async def follow(self) -> AsyncIterator[Sequence[RunEvent]]:
         """What was made at once; the rest when the run waits for the client or has ended."""
         story = await self._read()
         if story is not None:
-            yield list(_made(story, self._beginning))
+            yield list(_made(story, self._beginning, self._fresh(story.run)))
         while story is not None and not _stands(story.run):
             await self._pause()
             story = await self._read()
         if story is None:
             yield [StreamFault("The thread of this run was deleted.")]
         else:
-            yield list(_became(story, self._beginning))
+            yield list(_became(story, self._beginning, self._fresh(story.run)))
+
+    def _fresh(self, run: Run) -> Run:
+        """The run before anything came of it."""
+        return replace(
+            run,
+            status="queued",
+            expires_at=run.expires_at or run.created_at + self._lifetime,
+            pending_calls=(),
+            usage=Usage(),
+            last_error=None,
+            incomplete_reason=None,
+            cancelled_at=None,
+            failed_at=None,
+            completed_at=None,
+        )
 
 
 def _stands(run: Run) -> bool:
@@ -61,33 +79,34 @@ def _stands(run: Run) -> bool:
     return run.status in TERMINAL or run.status == "requires_action"
 
 
-def _made(story: RunStory, beginning: Beginning) -> Iterator[RunEvent]:
-    queued = replace(_fresh(story.run), status="queued", started_at=None)
+def _made(story: RunStory, beginning: Beginning, fresh: Run) -> Iterator[RunEvent]:
     if beginning == "outputs":
         for step in story.steps:
             if step.type == "tool_calls" and step.status == "completed":
                 yield ObjectEvent("run.step.completed", step)
-        yield ObjectEvent("run.queued", queued)
+        yield ObjectEvent("run.queued", fresh)
     else:
+        queued = replace(fresh, started_at=None)
         yield from announcements.created(queued, story.thread if beginning == "thread" else None)
 
 
-def _became(story: RunStory, beginning: Beginning) -> Iterator[RunEvent]:
+def _became(story: RunStory, beginning: Beginning, fresh: Run) -> Iterator[RunEvent]:
     run = story.run
     if run.started_at is not None:
-        yield announcements.started(replace(_fresh(run), status="in_progress"))
+        yield announcements.started(replace(fresh, status="in_progress"))
     for step in story.steps:
         if beginning == "outputs" and step.type == "tool_calls" and step.status == "completed":
             continue
-        yield from _step(step, story)
+        yield from _step(step, story, expires_at=fresh.expires_at)
     yield ObjectEvent(f"run.{run.status}", run)
 
 
-def _step(step: Step, story: RunStory) -> Iterator[RunEvent]:
+def _step(step: Step, story: RunStory, *, expires_at: int | None) -> Iterator[RunEvent]:
     message = story.messages.get(step.message_id or "")
     opened = replace(
         step,
         status="in_progress",
+        expires_at=expires_at,
         tool_calls=(),
         usage=None,
         last_error=None,
@@ -126,18 +145,4 @@ def _unwritten(message: Message) -> Message:
         incomplete_reason=None,
         completed_at=None,
         incomplete_at=None,
-    )
-
-
-def _fresh(run: Run) -> Run:
-    """The run before anything came of it."""
-    return replace(
-        run,
-        pending_calls=(),
-        usage=Usage(),
-        last_error=None,
-        incomplete_reason=None,
-        cancelled_at=None,
-        failed_at=None,
-        completed_at=None,
     )

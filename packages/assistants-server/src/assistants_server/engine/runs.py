@@ -185,7 +185,8 @@ class Runs:
             await self._clock.sleep(_LOOK_AGAIN_SECONDS)
 
         read = partial(self._database.read, run_story.read, run_id)
-        return StartedRun(run, Retelling(read, pause, beginning=beginning))
+        lifetime = self._worker.lifetime
+        return StartedRun(run, Retelling(read, pause, beginning=beginning, lifetime=lifetime))
 
     async def get(self, project_id: str, thread_id: str, run_id: str) -> Run:
         """The run as it is now: one whose time is over expires before it is shown.

@@ -112,6 +112,11 @@ class Worker:
             expires_at=int(now + self._settings.run_expiry),
         )
 
+    @property
+    def lifetime(self) -> int:
+        """Seconds that a run gets."""
+        return int(self._settings.run_expiry)
+
     def launch(self, run: Run, first_events: Sequence[RunEvent] = ()) -> EventLog:
         """Execute a run that is claimed for this process; returns its log."""
         log = EventLog()

@@ -7,7 +7,7 @@ looks objects up and judges their state.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from hashlib import sha256
 from typing import Any, Concatenate, Generic, ParamSpec, TypeVar
 
@@ -53,6 +53,7 @@ class Call(Generic[Body, Query]):
     query: Query
     keyed: KeyedRequest | None = None
     """Set if the request has an ``Idempotency-Key``."""
+    headers: Mapping[str, str] = field(default_factory=dict)
 
     async def write(
         self,
@@ -64,7 +65,8 @@ class Call(Generic[Body, Query]):
     ) -> Response:
         """Carry out the store function, once; answer with what it returns."""
         once = Once(self.keyed, lambda result: Answer(body=encode(render(result))))
-        return Json(render(await self.server.database.write(once(function), *args, **kwargs)))
+        result = await self.server.database.write(once(function), *args, **kwargs)
+        return Json(render(result), headers=dict(self.headers))
 
     def id(self, name: str) -> str:
         """The id of that name in the path.
@@ -91,6 +93,7 @@ class Endpoint:
     """``body=None``: a body is not read (cancel, deletions) or the handler reads it (uploads).
 
     ``beta``: the assistants beta header is asked for. ``answer`` names the answer for the document.
+    ``headers`` go with a JSON answer to a change.
     """
 
     method: str
@@ -101,6 +104,7 @@ class Endpoint:
     body: type[BaseModel] | None = None
     query: type[BaseModel] = NoQuery
     beta: bool = True
+    headers: Mapping[str, str] = field(default_factory=dict, hash=False)
     open: bool = False  # without a key: health and the document itself
 
 
@@ -124,10 +128,12 @@ async def answer(endpoint: Endpoint, request: Request) -> Response:
         body = request_values.parsed(request, content, endpoint.body)
     query = request_values.read_query(request, endpoint.query)
     keyed = _keyed(request, project, content, now=server.now())
+    call = Call(request, server, project, body, query, keyed, endpoint.headers)
     try:
-        return await endpoint.handler(Call(request, server, project, body, query, keyed))
+        return await endpoint.handler(call)
     except AlreadyAnswered as again:
-        return Response(again.answer.body, media_type=Json.media_type, headers=REPLAYED)
+        headers = {**endpoint.headers, **REPLAYED}
+        return Response(again.answer.body, media_type=Json.media_type, headers=headers)
 
 
 def _keyed(request: Request, project: str, content: bytes, *, now: int) -> KeyedRequest | None:

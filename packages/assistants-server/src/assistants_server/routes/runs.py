@@ -157,6 +157,7 @@ ENDPOINTS = (
         "Create a thread and run it.",
         "The run, or with `stream` its events.",
         body=wire.CreateThreadAndRun,
+        headers=_POLL,
     ),
     Endpoint(
         "POST",
@@ -166,6 +167,7 @@ ENDPOINTS = (
         "The run, or with `stream` its events.",
         body=wire.CreateRun,
         query=IncludeQuery,
+        headers=_POLL,
     ),
     Endpoint("GET", _ALL, list_all, "List a thread's runs.", "A page of runs.", query=ListQuery),
     Endpoint("GET", _ONE, retrieve, "Retrieve a run.", "The run."),
@@ -176,8 +178,11 @@ ENDPOINTS = (
         "Modify a run's metadata.",
         "The run as it now is.",
         body=wire.ModifyRun,
+        headers=_POLL,
     ),
-    Endpoint("POST", _ONE + "/cancel", cancel, "Cancel a run.", "The run, `cancelling`."),
+    Endpoint(
+        "POST", _ONE + "/cancel", cancel, "Cancel a run.", "The run, `cancelling`.", headers=_POLL
+    ),
     Endpoint(
         "POST",
         _ONE + "/submit_tool_outputs",
@@ -185,5 +190,6 @@ ENDPOINTS = (
         "Answer the function calls that a run waits for.",
         "The run, or with `stream` its events from here on.",
         body=wire.SubmitToolOutputs,
+        headers=_POLL,
     ),
 )
