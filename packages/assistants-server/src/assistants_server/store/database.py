@@ -28,8 +28,10 @@ from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
 from sqlalchemy.pool import NullPool
 
-from ..errors import Unavailable
 from . import signals
+from .database_errors import DatabaseError as DatabaseError
+from .database_errors import translate
+from .presence import Presence
 from .schema import upgrade
 
 if TYPE_CHECKING:
@@ -43,10 +45,9 @@ logger = logging.getLogger(__name__)
 _READERS = 3
 _GROUP = 64  # transactions in one commit; more would delay the first of them
 _BUSY_SECONDS = 10  # how long to wait for another process that is writing
-
-
-class DatabaseError(Unavailable):
-    """The database does not answer as it should; the sentence says what to look at."""
+_CONNECT_SECONDS = 5  # PostgreSQL that takes longer to let us in is treated as gone
+_STATEMENT_SECONDS = 30  # nor does it take longer over a statement, unless it hangs
+_POOL_SECONDS = 10
 
 
 def _encode(value: Any) -> str:
@@ -128,7 +129,7 @@ class _Lane:
                 self._run(connection, batch)
             except Exception as error:
                 for each in batch:
-                    each.error = _translate(error)
+                    each.error = translate(error)
                 if connection is not None:
                     _discard(connection)
                     connection = None
@@ -143,7 +144,7 @@ class _Lane:
             try:
                 job.result = job.function(connection)
             except Exception as error:
-                job.error = _translate(error)
+                job.error = translate(error)
                 try:
                     connection.exec_driver_sql("ROLLBACK TO job")
                 except DBAPIError:
@@ -167,37 +168,17 @@ def _discard(connection: Connection) -> None:
         connection.close()
 
 
-def _translate(error: BaseException) -> BaseException:
-    """Driver errors become one sentence; everything else is passed on as it is.
-
-    The statement and its parameters hold users' text, so the driver's own words are all that is
-    kept of it.
-    """
-    if not isinstance(error, DBAPIError):
-        return error
-    words = str(error.orig)
-    logger.error("database error: %s", type(error.orig).__name__)
-    if "full" in words:
-        sentence = "The disk that holds the database is full; nothing was stored."
-    elif "readonly" in words or "read-only" in words:
-        sentence = "The database cannot be written to: it is read-only."
-    elif "locked" in words:
-        sentence = "The database is busy: another process has been writing for too long."
-    elif error.connection_invalidated or "unable to open" in words:
-        sentence = "The database does not answer."
-    else:
-        sentence = "The database refused the operation."
-    failure = DatabaseError(sentence)
-    failure.__cause__ = error
-    return failure
-
-
 class Database:
     """An open database. Made by :meth:`open`, given back by :meth:`close`."""
 
     def __init__(
-        self, *, lanes: tuple[_Lane, _Lane] | None = None, pool: AsyncEngine | None = None
+        self,
+        *,
+        lanes: tuple[_Lane, _Lane] | None = None,
+        pool: AsyncEngine | None = None,
+        presence: Presence,
     ) -> None:
+        self.presence = presence
         self._lanes = lanes
         self._pool = pool
 
@@ -250,34 +231,45 @@ class Database:
             raise DatabaseError(f"Cannot open the database {path}: {reason}.") from error
         for lane in lanes:
             lane.start()
-        return cls(lanes=lanes)
+        return cls(lanes=lanes, presence=Presence(path.with_name(path.name + "-workers")))
 
     @classmethod
     async def _open_postgresql(cls, url: URL) -> Database:
         try:
             from sqlalchemy.ext.asyncio import create_async_engine
 
-            pool = create_async_engine(
+            engine = partial(
+                create_async_engine,
                 url.set(drivername="postgresql+asyncpg"),
                 json_serializer=_encode,
                 json_deserializer=orjson.loads,
-                pool_size=10,
-                max_overflow=20,
-                pool_pre_ping=False,
             )
+            # A migration may take its time; whoever waits for another's does too.
+            migrator = engine(poolclass=NullPool, connect_args={"timeout": _CONNECT_SECONDS})
         except ImportError as error:
             raise DatabaseError(
                 "PostgreSQL needs the driver: install assistants-server[postgres]."
             ) from error
         where = f"{url.host or 'localhost'}:{url.port or 5432}"
         try:
-            async with pool.begin() as connection:
+            async with migrator.begin() as connection:
                 await connection.run_sync(upgrade)
-        except (OSError, SQLAlchemyError) as error:
-            await pool.dispose()
+        except Exception as error:
+            if translate(error) is error:
+                raise
             words = str(getattr(error, "orig", error)).split(": ", 1)[-1]
             raise DatabaseError(f"Cannot open the database at {where}: {words}") from error
-        return cls(pool=pool)
+        finally:
+            await migrator.dispose()
+        pool = engine(
+            pool_size=10,
+            max_overflow=20,
+            pool_timeout=_POOL_SECONDS,
+            # No ping: it would cost a round trip each time. The first that meets a broken
+            # connection has the pool throw away all of its age.
+            connect_args={"timeout": _CONNECT_SECONDS, "command_timeout": _STATEMENT_SECONDS},
+        )
+        return cls(pool=pool, presence=Presence(None))
 
     async def write(
         self,
@@ -313,10 +305,11 @@ class Database:
         try:
             async with self._pool.begin() as connection:
                 return await connection.run_sync(function)
-        except DBAPIError as error:
-            raise _translate(error) from error
-        except OSError as error:
-            raise DatabaseError("The database does not answer.") from error
+        except Exception as error:
+            failure = translate(error)
+            if failure is error:
+                raise
+            raise failure from error
 
     def listen(self, touched: Callable[[str], None]) -> asyncio.Task[None] | None:
         """Call ``touched`` with the id of every run that any process touches (``signals``).
@@ -330,6 +323,7 @@ class Database:
 
     async def close(self) -> None:
         """Finish what was begun, then let go of every connection. Idempotent."""
+        self.presence.close()
         lanes, self._lanes = self._lanes, None
         pool, self._pool = self._pool, None
         for lane in lanes or ():

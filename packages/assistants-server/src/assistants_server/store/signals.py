@@ -19,6 +19,7 @@ logger = logging.getLogger(__name__)
 CHANNEL = "assistants_runs"
 
 _RECONNECT_SECONDS = 1.0
+_PING_SECONDS = 10.0  # a connection may also be lost without a word
 
 
 def touch(connection: Connection, run_id: str) -> None:
@@ -35,16 +36,21 @@ async def listen(url: str, touched: Callable[[str], None]) -> None:
     """
     import asyncpg
 
+    failures = (OSError, asyncio.TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError)
     while True:
-        with contextlib.suppress(OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
-            connection = await asyncpg.connect(url)
+        with contextlib.suppress(*failures):
+            connection = await asyncpg.connect(url, timeout=_PING_SECONDS)
             lost = asyncio.Event()
             connection.add_termination_listener(lambda _, lost=lost: lost.set())
             try:
                 await connection.add_listener(
                     CHANNEL, lambda _connection, _pid, _channel, run_id: touched(run_id)
                 )
-                await lost.wait()
+                while not lost.is_set():
+                    with contextlib.suppress(asyncio.TimeoutError):
+                        await asyncio.wait_for(lost.wait(), _PING_SECONDS)
+                        break
+                    await connection.execute("SELECT 1", timeout=_PING_SECONDS)
             finally:
                 connection.terminate()
         logger.warning("lost the connection that carries signals")

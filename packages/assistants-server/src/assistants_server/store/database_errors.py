@@ -1,0 +1,58 @@
+"""What goes wrong between us and a database, as one sentence for whoever has to look after it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+
+from ..errors import Unavailable
+
+logger = logging.getLogger(__name__)
+
+_NO_ANSWER = "The database does not answer."
+
+# Classes of PostgreSQL's SQLSTATE: no connection, shutting down or starting, out of resources.
+_AWAY = ("08", "57P", "53")
+
+
+class DatabaseError(Unavailable):
+    """The database does not answer as it should; the sentence says what to look at."""
+
+
+def translate(error: BaseException) -> BaseException:
+    """A driver's error becomes one sentence; everything else is passed on as it is.
+
+    The statement and its parameters hold users' text, so the driver's own words are all that is
+    kept of it.
+    """
+    if isinstance(error, DBAPIError):
+        sentence = _sentence(error)
+    elif isinstance(error, (OSError, asyncio.TimeoutError, PoolTimeout)) or (
+        # SQLAlchemy before 2.1 lets the driver's own errors through while it connects.
+        type(error).__module__.startswith("asyncpg.")
+    ):
+        logger.error("database error: %s", type(error).__name__)
+        sentence = _NO_ANSWER
+    else:
+        return error
+    failure = DatabaseError(sentence)
+    failure.__cause__ = error
+    return failure
+
+
+def _sentence(error: DBAPIError) -> str:
+    words = str(error.orig)
+    state = getattr(error.orig, "sqlstate", None) or ""
+    logger.error("database error: %s", f"{type(error.orig).__name__} {state}".strip())
+    if "full" in words or state == "53100":
+        return "The disk that holds the database is full; nothing was stored."
+    if "readonly" in words or "read-only" in words:
+        return "The database cannot be written to: it is read-only."
+    if "locked" in words:
+        return "The database is busy: another process has been writing for too long."
+    if error.connection_invalidated or "unable to open" in words or state.startswith(_AWAY):
+        return _NO_ANSWER
+    return "The database refused the operation."
