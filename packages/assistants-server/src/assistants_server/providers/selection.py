@@ -1,0 +1,69 @@
+"""From a model's name to who answers for it.
+
+The map of the settings comes first: stored assistants name models that are gone. Then the name
+``local`` is the model in this process, and every other name is the upstream's; without an upstream
+the local model answers for all of them.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncGenerator, Sequence
+from dataclasses import replace
+
+from ..domain.model_exchange import ModelRequest, Piece
+from ..settings import Settings
+from .chat_completions import ChatCompletions
+from .contract import ModelInfo, ModelProvider
+from .local import LocalModel
+
+LOCAL = "local"
+
+
+def select_provider(settings: Settings) -> Selection:
+    """The provider that the settings, or OpenAI's own environment variables, ask for."""
+    url = settings.upstream_url or os.environ.get("OPENAI_BASE_URL")
+    key = settings.upstream_key or os.environ.get("OPENAI_API_KEY")
+    upstream = None
+    if url or key:
+        upstream = ChatCompletions(
+            base_url=url, api_key=key, context_window=settings.context_tokens
+        )
+    local = LocalModel(settings.local_model, data=settings.data)
+    return Selection(upstream=upstream, local=local, names=settings.models)
+
+
+class Selection:
+    """All the models of one server. Use it in one event loop and close it."""
+
+    def __init__(
+        self, *, upstream: ModelProvider | None, local: ModelProvider, names: dict[str, str]
+    ) -> None:
+        self._upstream = upstream
+        self._local = local
+        self._names = names
+
+    def _choose(self, model: str) -> tuple[ModelProvider, str]:
+        name = self._names.get(model, self._names.get("*", model))
+        if name == LOCAL or self._upstream is None:
+            return self._local, name
+        return self._upstream, name
+
+    def stream(self, request: ModelRequest) -> AsyncGenerator[Sequence[Piece], None]:
+        provider, name = self._choose(request.model)
+        return provider.stream(replace(request, model=name))
+
+    def context_window(self, model: str) -> int:
+        provider, name = self._choose(model)
+        return provider.context_window(name)
+
+    async def models(self) -> Sequence[ModelInfo]:
+        local = await self._local.models()
+        if self._upstream is None:
+            return local
+        return [*await self._upstream.models(), *local]
+
+    async def aclose(self) -> None:
+        await self._local.aclose()
+        if self._upstream is not None:
+            await self._upstream.aclose()
