@@ -8,11 +8,10 @@ at the moments at which they came, and nothing here knows what a test is about.
 from __future__ import annotations
 
 import asyncio
-import time
-from collections import deque
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
+from examples.local_voice.line import Line
 from livekit.agents import DEFAULT_API_CONNECT_OPTIONS, APIConnectOptions, stt, tts, utils, vad
 from livekit.agents.stt import SpeechData, SpeechEvent, SpeechEventType
 from livekit.agents.types import NOT_GIVEN, NotGivenOr
@@ -25,8 +24,6 @@ from livekit import rtc
 RATE = 16_000
 FRAME = 0.05
 """Seconds of a frame."""
-
-_SAMPLES = int(RATE * FRAME)
 
 
 @dataclass(frozen=True)
@@ -46,44 +43,28 @@ class Utterance:
     heard: tuple[Heard, ...] = ()
 
 
-def frame_of(value: int, samples: int = _SAMPLES) -> rtc.AudioFrame:
-    """A frame of one value; ``value`` is an utterance's number, or 0."""
-    return rtc.AudioFrame(value.to_bytes(2, "little") * samples, RATE, 1, samples)
+def sound(value: int, seconds: float) -> bytes:
+    """Samples of one value; ``value`` is an utterance's number."""
+    return value.to_bytes(2, "little") * round(RATE * seconds)
 
 
 def value_of(frame: rtc.AudioFrame) -> int:
     return frame.data[0]
 
 
-class Microphone(io.AudioInput):
-    """A line that carries a frame every 50 ms for as long as the session listens."""
+class Telephone(Line):
+    """A line on which utterances are spoken."""
 
     def __init__(self) -> None:
-        super().__init__(label="microphone")
+        super().__init__(rate=RATE, frame=FRAME)
         self.utterances: list[Utterance] = []
-        self._frames: deque[int] = deque()
-        self._due: float | None = None
-        self._quiet = asyncio.Event()
-        self._quiet.set()
+        self.played: list[PlaybackFinishedEvent] = []
+        self.loudspeaker.on("playback_finished", self.played.append)
 
-    def speak(self, utterance: Utterance) -> None:
+    def utter(self, utterance: Utterance) -> None:
         """Begin to speak now, or as soon as the last utterance is over."""
         self.utterances.append(utterance)
-        self._frames.extend([len(self.utterances)] * round(utterance.seconds / FRAME))
-        self._quiet.clear()
-
-    async def quiet(self) -> None:
-        """Until the caller has said everything."""
-        await self._quiet.wait()
-
-    async def __anext__(self) -> rtc.AudioFrame:
-        loop = asyncio.get_running_loop()
-        self._due = (self._due or loop.time()) + FRAME
-        await asyncio.sleep(self._due - loop.time())
-        if not self._frames:
-            self._quiet.set()
-            return frame_of(0)
-        return frame_of(self._frames.popleft())
+        self.speak(sound(len(self.utterances), utterance.seconds))
 
 
 class Ears(vad.VAD):
@@ -153,13 +134,13 @@ class Recogniser(stt.STT[Any]):
         "final": SpeechEventType.FINAL_TRANSCRIPT,
     }
 
-    def __init__(self, microphone: Microphone) -> None:
+    def __init__(self, telephone: Telephone) -> None:
         super().__init__(
             capabilities=stt.STTCapabilities(
                 streaming=True, interim_results=True, offline_recognize=False
             )
         )
-        self.utterances = microphone.utterances
+        self.utterances = telephone.utterances
 
     async def _recognize_impl(
         self,
@@ -259,91 +240,13 @@ class _VoiceStream(tts.SynthesizeStream):
                 self._mark_started()
                 await asyncio.sleep(self._latency)
                 output_emitter.start_segment(segment_id=utils.shortuuid())
-            output_emitter.push(bytes(frame_of(1, int(Voice.seconds(text) * RATE)).data))
+            output_emitter.push(sound(1, Voice.seconds(text)))
         if begun:
             output_emitter.end_segment()
 
 
-class Loudspeaker(io.AudioOutput):
-    """Plays what it is given at the pace of sound. As a room's output it can be paused."""
-
-    def __init__(self) -> None:
-        super().__init__(label="loudspeaker", capabilities=io.AudioOutputCapabilities(pause=True))
-        self.finished: list[PlaybackFinishedEvent] = []
-        self.on("playback_finished", self.finished.append)
-        self._given = 0.0  # seconds of this segment
-        self._left = 0.0  # seconds still to be played, as of the last pause
-        self._ends_at: float | None = None  # while it plays
-        self._playing = True  # unless paused
-        self._started = False
-        self._complete = False
-        self._end: asyncio.TimerHandle | None = None
-
-    async def capture_frame(self, frame: rtc.AudioFrame) -> None:
-        await super().capture_frame(frame)
-        self._left = self._remaining() + frame.duration
-        self._given += frame.duration
-        self._complete = False
-        if self._playing:
-            self._play()
-
-    def flush(self) -> None:
-        super().flush()
-        if not self._given:
-            return
-        self._complete = True
-        if self._playing:
-            self._play()
-
-    def clear_buffer(self) -> None:
-        if self._given:
-            self._finish(interrupted=True)
-
-    def pause(self) -> None:
-        super().pause()
-        self._left = self._remaining()
-        self._ends_at = None
-        self._playing = False
-        self._cancel_end()
-
-    def resume(self) -> None:
-        super().resume()
-        self._playing = True
-        if self._given:
-            self._play()
-
-    def _play(self) -> None:
-        loop = asyncio.get_running_loop()
-        self._cancel_end()
-        left = self._left if self._ends_at is None else max(self._left, self._remaining())
-        self._left, self._ends_at = left, loop.time() + left
-        if not self._started:
-            self._started = True
-            self.on_playback_started(created_at=time.time())
-        if self._complete:
-            self._end = loop.call_at(self._ends_at, self._finish)
-
-    def _remaining(self) -> float:
-        if self._ends_at is None:
-            return self._left
-        return max(0.0, self._ends_at - asyncio.get_running_loop().time())
-
-    def _finish(self, *, interrupted: bool = False) -> None:
-        position = self._given - self._remaining()
-        self._cancel_end()
-        self._given = self._left = 0.0
-        self._ends_at = None
-        self._started = self._complete = False
-        self.on_playback_finished(playback_position=position, interrupted=interrupted)
-
-    def _cancel_end(self) -> None:
-        if self._end is not None:
-            self._end.cancel()
-            self._end = None
-
-
 @dataclass
-class _Line:
+class _Caption:
     words: str = ""
     over: bool = False
 
@@ -353,12 +256,12 @@ class Captions(io.TextOutput):
 
     def __init__(self) -> None:
         super().__init__(label="captions", next_in_chain=None)
-        self.lines: list[_Line] = []
+        self.lines: list[_Caption] = []
         self._changed = asyncio.Condition()
 
     async def capture_text(self, text: str) -> None:
         if not self.lines or self.lines[-1].over:
-            self.lines.append(_Line())
+            self.lines.append(_Caption())
         self.lines[-1].words += str(text)
         async with self._changed:
             self._changed.notify_all()

@@ -30,9 +30,8 @@ from tests.voice.audio import (
     Captions,
     Ears,
     Heard,
-    Loudspeaker,
-    Microphone,
     Recogniser,
+    Telephone,
     Utterance,
     Voice,
 )
@@ -152,23 +151,23 @@ class Call:
             extensions=self.extensions,
             **self._llm_options,
         )
-        self.microphone = Microphone()
-        self.loudspeaker = Loudspeaker()
+        self.line = Telephone()
         self.captions = Captions()
         self.session: AgentSession[None] = AgentSession(
             llm=self.llm,
-            stt=Recogniser(self.microphone),
+            stt=Recogniser(self.line),
             vad=Ears(),
             tts=self._voice,
             turn_handling=self._turn_handling,
             **self._options,
         )
         self._synchronizer = TranscriptSynchronizer(
-            next_in_chain_audio=self.loudspeaker, next_in_chain_text=self.captions
+            next_in_chain_audio=self.line.loudspeaker, next_in_chain_text=self.captions
         )
-        self.session.input.audio = self.microphone
+        self.session.input.audio = self.line.microphone
         self.session.output.audio = self._synchronizer.audio_output
         self.session.output.transcription = self._synchronizer.text_output
+        await self.line.__aenter__()
         await self.session.start(self.agent)
         await self.llm._conversation.ready()
         self.wire.requests.clear()
@@ -181,6 +180,7 @@ class Call:
         traceback: TracebackType | None,
     ) -> None:
         await self.hangs_up()
+        await self.line.__aexit__(kind, error, traceback)
         await self.llm.aclose()
         await self.client.close()
 
@@ -192,14 +192,14 @@ class Call:
         """Say something, to its last sound. ``heard``: what is recognised when, if it is not all
         of it shortly after."""
         self.begins_to_speak(words, seconds=seconds, heard=heard)
-        await self.microphone.quiet()
+        await self.line.quiet()
 
     def begins_to_speak(
         self, words: str, *, seconds: float = 1.0, heard: tuple[Heard, ...] | None = None
     ) -> None:
         if heard is None:
             heard = (Heard(seconds + RECOGNITION, words),)
-        self.microphone.speak(Utterance(seconds, heard))
+        self.line.utter(Utterance(seconds, heard))
 
     async def hears(self, words: str, *, times: int = 1) -> None:
         """Until the agent has said this aloud."""
@@ -234,7 +234,7 @@ class Call:
                 self.session.agent_state != "listening"
                 or self.session.user_state == "speaking"
                 or self.session.current_speech is not None
-                or not self.microphone._quiet.is_set()
+                or self.line.caller_speaks
             )
             quiet = 0 if busy else quiet + 1
 

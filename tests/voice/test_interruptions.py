@@ -87,8 +87,8 @@ async def test_before_the_first_word(line: Line, upstream: Upstream) -> None:
             await call.turn("no wait")
         assert requests == [RUN, RUN]
         assert [text for _, text in call.history] == ["a long word", "no wait", "OK"]
-        assert call.loudspeaker.finished[0].interrupted
-        assert call.loudspeaker.finished[0].playback_position > 0
+        assert call.line.played[0].interrupted
+        assert call.line.played[0].playback_position > 0
         assert model_saw(upstream.requests[-1]) == call.history[:-1]
         await call.agrees()
 

@@ -93,10 +93,11 @@ async def test_two_queued_replies(line: Line, upstream: Upstream) -> None:
             await first
             await second
         assert requests == [RUN, RUN]
+        assert model_saw(upstream.requests[1]) == [("user", "second")]
+        assert sorted(await call.thread()) == sorted(call.history)
         with call.counted() as requests:
             await call.turn("thanks")
         assert requests == [RUN]
-        assert sorted(await call.thread()) == sorted(call.history)
         assert model_saw(upstream.requests[-1]) == call.history[:-1]
         await call.agrees()
 
