@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
-from livekit.agents import Agent, AgentSession
+from livekit.agents import Agent, AgentSession, RunResult
 from livekit.agents.llm import ChatContext, ImageContent
 from openai import AsyncAssistantEventHandler
 from openai.types.beta.threads import Text, TextDelta
@@ -96,7 +96,7 @@ async def test_the_old_example_runs(
     )
     async with llm, AgentSession[None](llm=llm, vad=None) as session:
         await session.start(Agent(instructions="", tools=[get_weather]))
-        result = await session.run(user_input="What is the weather in Paris?")
+        result: RunResult[None] = await session.run(user_input="What is the weather in Paris?")
         result.expect.next_event().is_function_call(name="get_weather")
         result.expect.next_event().is_function_call_output()
         result.expect.next_event().is_message(role="assistant")

@@ -24,7 +24,7 @@ from .options import AssistantOptions, Conduct
 from .plan import Changes, NewRun, Plan, Submit, plan, settle
 from .resources import Assistant, LoadedThread, find_assistant, find_thread
 from .server import Server
-from .snapshot import Entry, Snapshot
+from .snapshot import Entry, Projection, Snapshot
 from .turns import Turns
 
 if TYPE_CHECKING:
@@ -101,7 +101,9 @@ class Conversation:
             assert isinstance(again, NewRun), "no run is left to submit to"
             decided = again
         changes = decided.changes
-        await self._apply(changes, images, snapshot.view, patience=patience)
+        await self._apply(
+            changes, images, turn=snapshot.turn, view=snapshot.view, patience=patience
+        )
         return replace(
             decided, end_runs=(), changes=Changes(held=self.ledger.held, hidden=changes.hidden)
         )
@@ -110,8 +112,9 @@ class Conversation:
         self,
         changes: Changes,
         images: Mapping[str, ImageContent],
-        view: int | None,
         *,
+        turn: int,
+        view: int | None = None,
         patience: float,
         committed: bool = False,
     ) -> None:
@@ -123,7 +126,7 @@ class Conversation:
             self.ledger,
             changes,
             files=self.images.files,
-            turn=self.turns.last,
+            turn=turn,
             view=view,
             committed=committed,
             patience=patience,
@@ -240,9 +243,19 @@ class Conversation:
         changes = settle(entries, self.ledger, self.turns.fates(self.ledger), self.policy)
         if changes.none:
             self.ledger = replace(self.ledger, held=changes.held)
-            return
+        else:
+            await self._bring(changes, picture)
+        contexts = list(self.turns.contexts())
+        for view, items in contexts:
+            self.ledger = self.ledger.claimed(view, items).shown(view, items)
+        if not contexts and entries is not None:
+            self.ledger = self.ledger.shown(None, [entry.item_id for entry in entries])
+
+    async def _bring(self, changes: Changes, picture: Projection | None) -> None:
         images = picture.images if picture is not None else {}
-        await self._apply(changes, images, None, patience=CLOSING_PATIENCE, committed=True)
+        await self._apply(
+            changes, images, turn=self.turns.last, patience=CLOSING_PATIENCE, committed=True
+        )
 
     # tasks --------------------------------------------------------------------------------------
 

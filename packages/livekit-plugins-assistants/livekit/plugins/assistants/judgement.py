@@ -24,6 +24,8 @@ class Present:
     turns: Mapping[int, int]  # turn -> place in the thread of its last message that is shown
     places: Mapping[str, int]  # message id -> place in the thread
     order: tuple[str, ...]  # of this agent's earlier contexts
+    nobodys: tuple[str, ...]  # of a history that was given before any agent was known
+    brought: Mapping[str, int]  # item id -> turn
 
     @classmethod
     def of(cls, snapshot: Snapshot, ledger: Ledger, held: Sequence[Held]) -> Present:
@@ -37,7 +39,25 @@ class Present:
             places[one.message_id] = place
             if one.turn is not None and (one.item_id in items or one.message_id in stamped):
                 turns[one.turn] = place
-        return cls(items, turns, places, ledger.order.get(snapshot.view, ()))
+        brought = {
+            one.item_id: one.turn
+            for one in held
+            if one.item_id is not None and one.turn is not None
+        }
+        order, nobodys = ledger.order.get(snapshot.view, ()), ledger.order.get(None, ())
+        return cls(items, turns, places, order, nobodys, brought)
+
+    def before(self, held: Held) -> tuple[str, ...]:
+        """What this agent's contexts showed before it. A reply that none has shown yet stands
+        behind the context it answered."""
+        if held.item_id is not None and held.item_id in self.order:
+            return self.order[: self.order.index(held.item_id)]
+        if held.view is None and held.item_id in self.nobodys:
+            return self.nobodys[: self.nobodys.index(held.item_id)]
+        if not held.written or held.turn is None:
+            return ()
+        known = [n for n, item in enumerate(self.order) if self.brought.get(item, 0) <= held.turn]
+        return self.order[: known[-1] + 1] if known else ()
 
 
 def judge(
@@ -57,11 +77,9 @@ def judge(
         return "hide"
     if of_another_agent(held, snapshot):
         return "hide"
-    if removed_on_purpose(held, present):
-        return "remove"
-    if was_committed(held, fates, present):
-        return "forget"
-    return "delete"
+    if not was_committed(held, fates, present):
+        return "delete"
+    return "remove" if removed_on_purpose(held, present) else "forget"
 
 
 def was_shown(held: Held, present: Present) -> bool:
@@ -102,10 +120,7 @@ def of_another_agent(held: Held, snapshot: Snapshot) -> bool:
 
 def removed_on_purpose(held: Held, present: Present) -> bool:
     """(4) Something that this agent's contexts showed before it is still there."""
-    if held.item_id is None or held.item_id not in present.order:
-        return False
-    before = present.order[: present.order.index(held.item_id)]
-    return not present.items.isdisjoint(before)
+    return not present.items.isdisjoint(present.before(held))
 
 
 def was_committed(held: Held, fates: Fates, present: Present) -> bool:

@@ -106,6 +106,23 @@ class Ledger:
             return self
         return self.with_run(replace(run, state="cut", pending=()))
 
+    def shown(self, view: int | None, items: Sequence[str]) -> Ledger:
+        """A context of this agent showed these items, in this order."""
+        alive = frozenset(one.item_id for one in self.held if one.item_id is not None)
+        order = merge_order(self.order.get(view, ()), items, alive)
+        return replace(self, order={**self.order, view: order})
+
+    def claimed(self, view: int, items: Iterable[str]) -> Ledger:
+        """Messages that were brought without a turn are this agent's."""
+        mine = frozenset(items)
+        held = tuple(
+            replace(one, view=view)
+            if one.view is None and one.turn is not None and one.item_id in mine
+            else one
+            for one in self.held
+        )
+        return replace(self, held=held)
+
     def voided(self, run_keys: Iterable[str]) -> Ledger:
         """Attempts that failed: nothing that they wrote was passed on."""
         keys = frozenset(run_keys)

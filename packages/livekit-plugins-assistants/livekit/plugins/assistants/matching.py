@@ -127,6 +127,7 @@ def keep(held: Held, entry: Entry, policy: Policy, *, seen: bool) -> tuple[Held,
         item_id=entry.item_id,
         text=None,
         committed=held.committed or seen,
+        forgotten=False,
     )
     if held.turn is None or not differs(held, entry, policy):
         return bound, None

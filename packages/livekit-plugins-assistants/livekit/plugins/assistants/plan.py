@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from .judgement import Present, judge, never_said
-from .ledger import Fates, Held, Ledger, OpenRun, merge_order
+from .ledger import Fates, Held, Ledger, OpenRun
 from .matching import Edit, Policy, bind_base, bound_to, differs, keep, match
 from .snapshot import Answer, Entry, Snapshot
 
@@ -129,28 +129,28 @@ def compare(snapshot: Snapshot, ledger: Ledger, fates: Fates, policy: Policy) ->
                 edits.append(edit)
                 deletes.extend(one.also)
             continue
-        if one.turn is not None and (
-            one.message_id in superseded or not doubtful.isdisjoint(one.message_ids)
-        ):
+        if one.message_id in superseded:
             deletes.extend(one.message_ids)
             continue
         verdict = judge(one, snapshot, ledger, fates, present)
-        if verdict in ("delete", "remove"):
+        if verdict in ("delete", "remove") or not doubtful.isdisjoint(one.message_ids):
             deletes.extend(one.message_ids)
-            if verdict == "remove" and one.item_id is not None:
-                removed.add(one.item_id)
+            if verdict == "remove":
+                said = fates.committed(one)
+                item_id = said.item_id if said is not None else one.item_id
+                removed.update([item_id] if item_id is not None else ())
             continue
         if verdict != "show":
             hidden.extend(one.message_ids)
-        stays = replace(one, forgotten=True) if verdict == "forget" else one
+        stays = one
         told = fates.committed(one) if one.turn is not None else None
         if told is not None and policy.edits:
-            stays, edit = keep(stays, told, policy, seen=True)
+            stays, edit = keep(one, told, policy, seen=True)
             if edit is not None:
                 edits.append(edit)
                 deletes.extend(one.also)
                 hidden = [message for message in hidden if message not in one.also]
-        after.append(stays)
+        after.append(replace(stays, forgotten=one.forgotten or verdict == "forget"))
     return Changes(
         held=tuple(after),
         messages=rest,
@@ -280,31 +280,24 @@ def after_run_created(
     ended = {key for key, _ in plan.end_runs}
     answered = {**ledger.answered, **{one.call_id: snapshot.view for one in plan.answers}}
     shown = [entry.item_id for entry in snapshot.entries]
-    alive = frozenset(one.item_id for one in held if one.item_id is not None)
-    order = merge_order(ledger.order.get(snapshot.view, ()), shown, alive)
     return replace(
-        ledger.without_runs({*ended, run.key}),
+        ledger.without_runs({*ended, run.key}).with_run(run),
         held=held,
         answered=answered,
-        order={**ledger.order, snapshot.view: order},
         removed=(ledger.removed | plan.changes.removed) - frozenset(shown),
         in_use=ledger.in_use or snapshot.has_instructions,
         fresh=False,
-    ).with_run(run)
+    ).shown(snapshot.view, shown)
 
 
 def after_outputs_taken(ledger: Ledger, plan: Submit, snapshot: Snapshot) -> Ledger:
     """The ledger once the open run goes on with its outputs."""
     run = replace(plan.run, state="streaming", pending=(), turn=snapshot.turn)
-    shown = [entry.item_id for entry in snapshot.entries]
-    alive = frozenset(one.item_id for one in plan.changes.held if one.item_id is not None)
-    order = merge_order(ledger.order.get(snapshot.view, ()), shown, alive)
     return replace(
         ledger.with_run(run),
         held=plan.changes.held,
         answered={**ledger.answered, **{one.call_id: snapshot.view for one in plan.answers}},
-        order={**ledger.order, snapshot.view: order},
-    )
+    ).shown(snapshot.view, [entry.item_id for entry in snapshot.entries])
 
 
 def fingerprint(settings: Mapping[str, Any]) -> str:

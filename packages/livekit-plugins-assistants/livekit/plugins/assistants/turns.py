@@ -124,6 +124,18 @@ class Turns:
         for _, session in self._living():
             yield from self.picture(session.history).answers
 
+    def contexts(self) -> Iterator[tuple[int, tuple[str, ...]]]:
+        """The agents that are speaking now, and the items of their contexts in order."""
+        for _, session in self._living():
+            try:
+                agent = session.current_agent
+            except RuntimeError:  # not started, or closed
+                continue
+            token = self._token(agent)
+            if token is not None:
+                entries = self.picture(agent.chat_ctx).entries
+                yield token, tuple(entry.item_id for entry in entries)
+
     def wait_for_a_tool(self, ledger: Ledger) -> bool:
         """A run waits for outputs, and the speech that called for them goes on."""
         going = {turn.number for turn in self._looked_at() if not turn.over}
