@@ -9,6 +9,7 @@ import os
 import threading
 from collections.abc import AsyncGenerator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import aclosing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -25,7 +26,6 @@ from ..domain.model_exchange import (
 from ..domain.records import Usage
 from . import local_prompt, weights
 from .contract import ModelInfo, ProviderError
-from .local_prompt import ConstrainedAnswer
 from .weights import LocalModelUnavailable
 
 NAME = "local"
@@ -107,14 +107,34 @@ class LocalModel:
     async def _generate(
         self, engine: _Engine, request: ModelRequest
     ) -> AsyncGenerator[Sequence[Piece], None]:
-        generation = _Generation(asyncio.get_running_loop())
-        reader = ConstrainedAnswer() if local_prompt.wants_tools(request) else None
-        self._threads.submit(generation.run, engine, _body(request))
-        try:
-            while (chunk := await generation.chunks.get()) is not None:
-                pieces = _pieces(chunk, reader)
+        if local_prompt.wants_tools(request):
+            choice = local_prompt.Choice()
+            usage = Usage()
+            async with aclosing(self._chunks(engine, _constrained(request))) as chunks:
+                async for chunk in chunks:
+                    choice.feed(_text(chunk))
+                    usage = _usage(chunk) or usage
+                    if choice.answers:
+                        break
+            if not choice.answers:
+                yield _call_or_cut(choice, usage)
+                return
+        async with aclosing(self._chunks(engine, _free(request))) as chunks:
+            async for chunk in chunks:
+                pieces = _pieces(chunk)
                 if pieces:
                     yield pieces
+
+    async def _chunks(
+        self, engine: _Engine, body: dict[str, Any]
+    ) -> AsyncGenerator[dict[str, Any], None]:
+        """Chat Completions chunks as the engine makes them; closing it ends the generation."""
+        generation = _Generation(asyncio.get_running_loop())
+        self._threads.submit(generation.run, engine, body)
+        try:
+            while (chunk := await generation.chunks.get()) is not None:
+                _check(chunk)
+                yield chunk
         finally:
             generation.stopped.set()
 
@@ -173,64 +193,84 @@ def _without_oldest(request: ModelRequest) -> ModelRequest:
     return replace(request, messages=[*head, *said[max(1, len(said) // 3) :]])
 
 
-def _body(request: ModelRequest) -> dict[str, Any]:
-    body: dict[str, Any] = {
+def _constrained(request: ModelRequest) -> dict[str, Any]:
+    messages, schema = local_prompt.with_tools(request)
+    return {
+        **_bounds(request),
+        "messages": messages,
+        "temperature": 0,
+        "response_format": {
+            "type": "json_schema",
+            "json_schema": {"name": "choice", "schema": schema},
+        },
+    }
+
+
+def _free(request: ModelRequest) -> dict[str, Any]:
+    body = {**_bounds(request), "messages": local_prompt.plain(request.messages)}
+    if request.temperature is not None:
+        # 1.0 is OpenAI's default for large models; a small one talks nonsense at it.
+        body["temperature"] = min(request.temperature, 0.3)
+    if request.top_p is not None:
+        body["top_p"] = request.top_p
+    if request.response_format is not None:
+        body["response_format"] = request.response_format
+    return body
+
+
+def _bounds(request: ModelRequest) -> dict[str, Any]:
+    return {
         "stream": True,
         "stream_options": {"include_usage": True},
         "max_tokens": min(request.max_completion_tokens or _LONGEST_ANSWER, _LONGEST_ANSWER),
     }
-    if request.temperature is not None:
-        # 1.0 is OpenAI's default for large models; a small one talks nonsense at it.
-        body["temperature"] = min(request.temperature, 0.7)
-    if request.top_p is not None:
-        body["top_p"] = request.top_p
-    if local_prompt.wants_tools(request):
-        messages, schema = local_prompt.with_tools(request)
-        body["temperature"] = 0
-        body["response_format"] = {
-            "type": "json_schema",
-            "json_schema": {"name": "answer", "schema": schema},
-        }
-    else:
-        messages = local_prompt.plain(request.messages)
-        if request.response_format is not None:
-            body["response_format"] = request.response_format
-    return {**body, "messages": messages}
 
 
-def _pieces(chunk: dict[str, Any], reader: ConstrainedAnswer | None) -> list[Piece]:
+def _check(chunk: dict[str, Any]) -> None:
     error = chunk.get("error")
     if error is not None:
         if error.get("type") == "exceed_context_size_error":
             raise _TooLong
         raise ProviderError("The local model failed.")
-    pieces: list[Piece] = []
-    for choice in chunk.get("choices") or ():
-        text = (choice.get("delta") or {}).get("content")
-        if text and reader is not None:
-            text = reader.feed(text)
-        if text:
-            pieces.append(TextPiece(text))
-        if choice.get("finish_reason"):
-            pieces += _end(choice["finish_reason"], reader)
+
+
+def _text(chunk: dict[str, Any]) -> str:
+    return "".join(
+        (choice.get("delta") or {}).get("content") or "" for choice in chunk.get("choices") or ()
+    )
+
+
+def _usage(chunk: dict[str, Any]) -> Usage | None:
     usage = chunk.get("usage")
-    if usage:
-        details = usage.get("prompt_tokens_details") or {}
-        pieces.append(
-            TurnUsage(
-                Usage(
-                    prompt_tokens=usage["prompt_tokens"],
-                    completion_tokens=usage["completion_tokens"],
-                    cached_tokens=details.get("cached_tokens") or 0,
-                )
-            )
-        )
+    if not usage:
+        return None
+    details = usage.get("prompt_tokens_details") or {}
+    return Usage(
+        prompt_tokens=usage["prompt_tokens"],
+        completion_tokens=usage["completion_tokens"],
+        cached_tokens=details.get("cached_tokens") or 0,
+    )
+
+
+def _pieces(chunk: dict[str, Any]) -> list[Piece]:
+    pieces: list[Piece] = []
+    if text := _text(chunk):
+        pieces.append(TextPiece(text))
+    for choice in chunk.get("choices") or ():
+        if reason := choice.get("finish_reason"):
+            pieces.append(TurnEnd("length" if reason == "length" else "stop"))
+    if usage := _usage(chunk):
+        pieces.append(TurnUsage(usage))
     return pieces
 
 
-def _end(reason: str, reader: ConstrainedAnswer | None) -> list[Piece]:
-    call = reader.call() if reader is not None else None
-    if call is not None:
-        name, arguments = call
-        return [CallPiece(0, arguments, id=ids.call_id(), name=name), TurnEnd("tool_calls")]
-    return [TurnEnd("length" if reason == "length" else "stop")]
+def _call_or_cut(choice: local_prompt.Choice, usage: Usage) -> list[Piece]:
+    call = choice.call()
+    if call is None:
+        return [TurnEnd("length"), TurnUsage(usage)]
+    name, arguments = call
+    return [
+        CallPiece(0, arguments, id=ids.call_id(), name=name),
+        TurnEnd("tool_calls"),
+        TurnUsage(usage),
+    ]

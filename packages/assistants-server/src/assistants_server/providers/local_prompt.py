@@ -1,8 +1,9 @@
 """How the local model is asked, and how its answer is read.
 
-Its chat template knows no tools and llama.cpp does not enforce ``tool_choice``, so the answer is
-constrained to JSON: a function call, or ``{"answer": "…"}``. One example turn a function is what
-makes a model of this size choose well. The text of an answer is passed on as it is generated.
+Its chat template knows no tools and llama.cpp does not enforce ``tool_choice``. So a turn that may
+call functions is first constrained to JSON: a call, or the beginning of ``{"answer": …}``. One
+example turn a function is what makes a model of this size choose well. If it chooses to answer, it
+is asked again without all that, because it talks better in its own words.
 """
 
 from __future__ import annotations
@@ -134,56 +135,28 @@ def _text(content: Any) -> str:
     return "\n".join(part["text"] if part["type"] == "text" else _BLIND for part in content)
 
 
-_OPENING = re.compile(r'\s*\{\s*"answer"\s*:\s*"')
 _FIRST_KEY = re.compile(r'\s*\{\s*"(\w+)"')
-_ESCAPES = {"n": "\n", "t": "\t", "r": "\r", "b": "\b", "f": "\f"}
 
 
-class ConstrainedAnswer:
-    """Reads the JSON as it comes: text of ``answer`` at once, a function call at the end."""
+class Choice:
+    """Reads the constrained JSON as it comes: does the model call a function, or answer?"""
 
     def __init__(self) -> None:
         self._raw = ""
-        self._place = 0  # how far the answer's text has been read
-        self._kind: str | None = None  # "answer", "call", or not known yet
 
-    def feed(self, piece: str) -> str:
-        """Text of the answer that this piece completes; empty while it is a call, or unknown."""
+    def feed(self, piece: str) -> None:
         self._raw += piece
-        if self._kind is None:
-            opening = _OPENING.match(self._raw)
-            if opening is not None:
-                self._kind, self._place = "answer", opening.end()
-            elif (key := _FIRST_KEY.match(self._raw)) and key[1] != "answer":
-                self._kind = "call"
-        return self._unescaped() if self._kind == "answer" else ""
+
+    @property
+    def answers(self) -> bool:
+        """Known as soon as the first key is: the text that follows is not worth waiting for."""
+        key = _FIRST_KEY.match(self._raw)
+        return key is not None and key[1] == "answer"
 
     def call(self) -> tuple[str, str] | None:
-        """Name and arguments (JSON) of the function called, once all has come."""
-        if self._kind == "answer":
-            return None
+        """Name and arguments (JSON) of the function called; ``None`` if it was cut off."""
         try:
             value = json.loads(self._raw)
             return str(value["name"]), json.dumps(value["arguments"])
         except (ValueError, KeyError, TypeError):
-            return None  # cut off by a token bound
-
-    def _unescaped(self) -> str:
-        text = ""
-        while self._place < len(self._raw):
-            character = self._raw[self._place]
-            if character == '"':
-                return text
-            if character != "\\":
-                text, self._place = text + character, self._place + 1
-                continue
-            escape = self._raw[self._place + 1 : self._place + 2]
-            width = 6 if escape == "u" else 2
-            if len(self._raw) < self._place + width:
-                return text  # the rest of the escape is still to come
-            if escape == "u":
-                text += chr(int(self._raw[self._place + 2 : self._place + 6], 16))
-            else:
-                text += _ESCAPES.get(escape, escape)
-            self._place += width
-        return text
+            return None
