@@ -56,6 +56,8 @@ FACTORIES: Mapping[Callable[..., errors.ApiError], tuple[Any, ...]] = {
     errors.run_key_exists: ("x",),
     errors.run_ended: ("x",),
     errors.message_to_edit_missing: ("msg_X", "edit_messages[0].id"),
+    errors.message_in_progress: ("msg_X",),
+    errors.idempotency_key_reused: ("x",),
 }
 
 
