@@ -121,7 +121,7 @@ async def test_waiting_requests_get_the_thread_in_the_order_they_came(bench: Ben
     queue = RunExtensions(if_active="queue", used=True)
     bench.upstream.script(say("A1"), say("B1"))
     first = asyncio.create_task(bench.start("A", extensions=queue))
-    await bench.clock.sleeping(2)  # the sweeper and the first in line
+    await bench.clock.sleeping(3)  # sweeper, checkpoints, and the first in line
     second = asyncio.create_task(bench.start("B", extensions=queue))
     hold.release()
     await events((await first).log)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
+
 import pytest
-from tests.engine.bench import PROJECT, Bench, events
+from tests.engine.bench import PROJECT, Bench, Process, events
 from tests.engine.test_endings import FUNCTION, speaking
 from tests.manual_clock import ManualClock
 from tests.upstream import Upstream, call, say
@@ -65,9 +68,9 @@ async def test_a_living_process_keeps_its_runs(bench: Bench) -> None:
     other = bench.new_process()
     await other.worker.start()
     for _ in range(10):
-        await bench.clock.sleeping(2)
+        await bench.clock.sleeping(3)  # two sweepers, and the checkpoints
         bench.clock.advance(bench.settings.lease / 5)
-    await bench.clock.sleeping(2)
+    await bench.clock.sleeping(3)
     assert (await bench.get(started.run)).status == "in_progress"
     hold.release()
     await events(started.log)
@@ -80,7 +83,7 @@ async def test_a_cancel_that_reaches_another_process_stops_the_work(bench: Bench
     await other.worker.start()
     answer = await other.runs.cancel(PROJECT, bench.thread_id, started.run.id)
     assert answer.status == "cancelling"
-    await bench.clock.sleeping(2)
+    await bench.clock.sleeping(3)
     bench.clock.advance(bench.settings.lease / 5)
     await events(started.log)
     assert (await bench.get(started.run)).status == "cancelled"
@@ -132,3 +135,30 @@ async def test_on_postgresql_another_process_is_told_at_once(
     for process in bench.processes:
         await process.stop()
     await database.close()
+
+
+async def test_what_a_dead_process_of_this_host_held_is_settled_at_once(
+    tmp_path: Path, upstream: Upstream
+) -> None:
+    url = f"sqlite:///{tmp_path / 'assistants.db'}"
+    databases = [await Database.open(url) for _ in range(2)]
+    bench = Bench(databases[0], upstream, ManualClock(), Settings())
+    await bench.prepare()
+    await bench.process.worker.start()
+    started, hold = await speaking(bench)
+    other = Process(databases[1], upstream, bench.clock, bench.settings)
+    await other.worker.start()
+    run = await other.runs.get(PROJECT, bench.thread_id, started.run.id)
+    assert run.status == "in_progress", "its process lives"
+    await other.stop()
+    bench.process.die()
+    os.close(databases[0].presence._held.pop(bench.process.worker.id))  # as the system does it
+    again = Process(databases[1], upstream, bench.clock, bench.settings)
+    await again.worker.start()
+    run = await again.runs.get(PROJECT, bench.thread_id, started.run.id)
+    assert run.status == "failed", "and no clock has moved"
+    hold.release()
+    await again.stop()
+    await bench.process.provider.aclose()
+    for database in databases:
+        await database.close()

@@ -118,6 +118,11 @@ class Turn:
         return ()
 
     @property
+    def pieces(self) -> int:
+        """How many pieces of text have come; it grows with the message."""
+        return sum(len(block.parts) for block in self._blocks)
+
+    @property
     def said_something(self) -> bool:
         return bool(self._blocks)
 

@@ -90,6 +90,11 @@ class RunExecution:
         record = self._record
         return None if record is None else record.unstored()
 
+    @property
+    def record(self) -> TurnRecord | None:
+        """The turn under way, once the model has begun to answer."""
+        return self._record
+
     async def _execute(self) -> None:
         try:
             await self._one_turn()

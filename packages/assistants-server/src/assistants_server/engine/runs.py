@@ -71,14 +71,27 @@ class Runs:
             ApiError: see ``store.run_creation.create``; or the project's limit is reached.
             CallerLeft: see ``left``.
         """
-        if draft.extensions.if_active != "queue":
-            return await self._create(project_id, thread_id, draft, once)
+        with self._worker.admitted(project_id):
+            if draft.extensions.if_active != "queue":
+                return await self._create(project_id, thread_id, draft, once)
+            return await self._queue(project_id, thread_id, draft, once, left)
+
+    async def _queue(
+        self,
+        project_id: str,
+        thread_id: str,
+        draft: RunDraft,
+        once: Once,
+        left: asyncio.Event | None,
+    ) -> StartedRun:
+        """Create the run as soon as the thread is free."""
         left = left or asyncio.Event()
         line = self._lines.get(thread_id)
         if line is None:
             line = self._lines[thread_id] = asyncio.Lock()
         async with line:
             while not left.is_set():
+                self._worker.check_accepting()
                 freed = self._worker.freed(thread_id)
                 try:
                     return await self._create(project_id, thread_id, draft, once)
@@ -89,7 +102,6 @@ class Runs:
     async def _create(
         self, project_id: str, thread_id: str, draft: RunDraft, once: Once
     ) -> StartedRun:
-        self._worker.admit(project_id)
         created = await self._database.write(
             once(run_creation.create),
             project_id,
@@ -111,16 +123,18 @@ class Runs:
         Raises:
             ApiError: no such assistant, nothing to run on, or the project's limit is reached.
         """
-        self._worker.admit(project_id)
-        created = await self._database.write(
-            once(run_creation.create_with_thread),
-            project_id,
-            thread,
-            draft,
-            now=self._now(),
-            claim=self._worker.claim(),
-        )
-        log = self._worker.launch(created.run, announcements.created(created.run, created.thread))
+        with self._worker.admitted(project_id):
+            created = await self._database.write(
+                once(run_creation.create_with_thread),
+                project_id,
+                thread,
+                draft,
+                now=self._now(),
+                claim=self._worker.claim(),
+            )
+            log = self._worker.launch(
+                created.run, announcements.created(created.run, created.thread)
+            )
         return StartedRun(created.run, log, created.thread)
 
     async def submit(
@@ -138,17 +152,17 @@ class Runs:
             ApiError: no such run, it does not wait for outputs, or not for these.
         """
         await self.get(project_id, thread_id, run_id)  # expires it if it is time
-        self._worker.admit(project_id)
-        run, step = await self._database.write(
-            once(tool_outputs.submit),
-            project_id,
-            thread_id,
-            run_id,
-            outputs,
-            claim=self._worker.claim(),
-            now=self._now(),
-        )
-        return StartedRun(run, self._worker.launch(run, announcements.resumed(run, step)))
+        with self._worker.admitted(project_id):
+            run, step = await self._database.write(
+                once(tool_outputs.submit),
+                project_id,
+                thread_id,
+                run_id,
+                outputs,
+                claim=self._worker.claim(),
+                now=self._now(),
+            )
+            return StartedRun(run, self._worker.launch(run, announcements.resumed(run, step)))
 
     async def cancel(
         self, project_id: str, thread_id: str, run_id: str, *, once: Once = UNREMEMBERED

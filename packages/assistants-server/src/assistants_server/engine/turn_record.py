@@ -1,7 +1,7 @@
 """One model turn as it is written down: pieces become stored objects, then announced events.
 
-Objects are stored before they are announced. Deltas run ahead of the store and are checkpointed
-once a second.
+Objects are stored before they are announced. Deltas run ahead of the store; the worker checkpoints
+those of all its runs once a second.
 """
 
 from __future__ import annotations
@@ -29,10 +29,9 @@ from ..domain.transcript import (
 from ..store import turn
 from ..store.database import Database
 from ..store.run_endings import Unstored
+from ..store.turn import Growth
 from . import announcements
 from .event_log import EventLog
-
-CHECKPOINT_SECONDS = 1.0
 
 
 class RunLost(Exception):
@@ -50,7 +49,7 @@ class TurnRecord:
         self._log = log
         self._database = database
         self._clock = clock
-        self._checkpoint_due = 0.0
+        self._checkpointed = 0
 
     async def take(self, batch: Sequence[Piece]) -> None:
         """Write down what arrived together.
@@ -62,7 +61,16 @@ class TurnRecord:
         for piece in batch:
             for change in self.turn.feed(piece):
                 await self._apply(change)
-        await self._checkpoint()
+
+    def growth(self) -> Growth | None:
+        """The open message as it reads now, if it has grown since it was checkpointed."""
+        pieces = self.turn.pieces
+        if self.message is None or pieces == self._checkpointed:
+            return None
+        return Growth(self.message.id, self.turn.content(), pieces)
+
+    def checkpointed(self, growth: Growth) -> None:
+        self._checkpointed = growth.pieces
 
     def unstored(self) -> Unstored:
         """What has been announced and may not be stored yet. Safe from any thread."""
@@ -123,7 +131,6 @@ class TurnRecord:
             raise RunLost
         message, self.step = opened
         self.message = replace(message, content=())
-        self._checkpoint_due = self._clock.now() + CHECKPOINT_SECONDS
         self._log.append(*announcements.message_opened(self.message, self.step))
 
     async def _close_message(self) -> None:
@@ -165,14 +172,6 @@ class TurnRecord:
             type="tool_calls",
             expires_at=self._run.expires_at,
         )
-
-    async def _checkpoint(self) -> None:
-        if self.message is None or self._clock.now() < self._checkpoint_due:
-            return
-        self._checkpoint_due = self._clock.now() + CHECKPOINT_SECONDS
-        self.message = replace(self.message, content=self.turn.content())
-        if not await self._database.write(turn.checkpoint, self.message):
-            raise RunLost
 
     def _now(self) -> int:
         return int(self._clock.now())

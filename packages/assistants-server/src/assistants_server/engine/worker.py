@@ -10,9 +10,11 @@ is cancelled. Overdue runs expire. So every run ends, whatever happens to its pr
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import secrets
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 
 from .. import errors
 from ..clock import Clock
@@ -20,7 +22,7 @@ from ..domain.records import Failure, Run
 from ..domain.run_events import RunEvent
 from ..providers.contract import ModelProvider
 from ..settings import Settings
-from ..store import files, idempotency, run_endings, runs
+from ..store import files, idempotency, run_endings, runs, turn
 from ..store.database import Database, DatabaseError
 from ..store.run_creation import Claim
 from ..store.run_endings import Ending, Outcome, Unstored
@@ -29,6 +31,7 @@ from .run_execution import RunExecution, Stop
 
 logger = logging.getLogger(__name__)
 
+CHECKPOINT_SECONDS = 1.0
 _SWEEPS_PER_LEASE = 5  # a lease survives four sweeps that fail or come late
 _SWEEP_LIMIT = 100  # runs settled in one sweep, so that a sweep stays short
 _CLEARING_SECONDS = 60
@@ -58,16 +61,23 @@ class Worker:
         self._unclaimed: set[str] = set()  # ours in the store at the last sweep, yet not running
         self._clearing_due = 0
         self._side_tasks: list[asyncio.Task[None]] = []
+        self._busy = asyncio.Event()  # something is being executed
+        self._creating: Counter[str] = Counter()  # requests for a run, by project
+        self._executing: Counter[str] = Counter()
         self._draining = False
 
     # Life
 
     async def start(self) -> None:
         """Settle what earlier processes left, then keep doing so."""
+        self._database.presence.enter(self.id)
         await self._sweep()
         listener = self._database.listen(self._touched)
-        sweeper = asyncio.create_task(self._keep_sweeping(), name="run sweeper")
-        self._side_tasks = [sweeper] if listener is None else [sweeper, listener]
+        self._side_tasks = [
+            asyncio.create_task(self._keep_sweeping(), name="run sweeper"),
+            asyncio.create_task(self._keep_checkpointing(), name="text checkpoints"),
+            *([] if listener is None else [listener]),
+        ]
 
     async def drain(self, grace: float) -> None:
         """Refuse new runs, let running ones end for ``grace`` seconds, then fail the rest."""
@@ -82,26 +92,41 @@ class Worker:
             task.cancel()
         if self._side_tasks:
             await asyncio.wait(self._side_tasks)
+        self._database.presence.leave(self.id)
 
     # Executing
 
-    def admit(self, project_id: str) -> None:
+    def check_accepting(self) -> None:
         """Raises:
         Unavailable: the server is shutting down.
-        TooManyRequests: the project has as many runs under way as it may.
         """
         if self._draining:
             raise errors.Unavailable("The server is shutting down.")
-        running = sum(
-            execution.run.project_id == project_id for execution in self._executions.values()
-        )
-        if running >= self._settings.max_active_runs:
+
+    @contextlib.contextmanager
+    def admitted(self, project_id: str) -> Iterator[None]:
+        """Room for one more run while it is being created; it holds on to it once launched.
+
+        Each project has room of its own: a flood of one is refused and does not reach the others.
+
+        Raises:
+            Unavailable: the server is shutting down.
+            TooManyRequests: the project has as many runs under way, or being created, as it may.
+        """
+        self.check_accepting()
+        taken = self._creating[project_id] + self._executing[project_id]
+        if taken >= self._settings.max_active_runs:
             raise errors.TooManyRequests(
                 f"Too many runs at once: this server allows {self._settings.max_active_runs} "
                 "for a project.",
                 code="rate_limit_exceeded",
                 headers={"Retry-After": "1"},
             )
+        self._creating[project_id] += 1
+        try:
+            yield
+        finally:
+            self._creating[project_id] -= 1
 
     def claim(self) -> Claim:
         """What a transaction writes on a run that this process is going to execute."""
@@ -130,11 +155,14 @@ class Worker:
             tool_history=self._settings.tool_history,
         )
         self._executions[run.id] = execution
+        self._executing[run.project_id] += 1
+        self._busy.set()
         task = execution.begin()
         self._tasks.add(task)
 
         def over(task: asyncio.Task[None]) -> None:
             self._tasks.discard(task)
+            self._executing[run.project_id] -= 1
             # The same run may have been resumed while this task was on its last step.
             if self._executions.get(run.id) is execution:
                 del self._executions[run.id]
@@ -186,6 +214,27 @@ class Worker:
     def freed(self, thread_id: str) -> asyncio.Event:
         """Set when a run of the thread ends in this process. Take it before looking."""
         return self._freed.setdefault(thread_id, asyncio.Event())
+
+    # Checkpoints
+
+    async def _keep_checkpointing(self) -> None:
+        """Text that was announced is stored a second later at the latest, also if none follows."""
+        while True:
+            await self._busy.wait()
+            await self._clock.sleep(CHECKPOINT_SECONDS)
+            if not self._executions:
+                self._busy.clear()
+            records = [one.record for one in self._executions.values() if one.record is not None]
+            grown = [(one, growth) for one in records if (growth := one.growth()) is not None]
+            if not grown:
+                continue
+            try:
+                await self._database.write(turn.checkpoint, [growth for _, growth in grown])
+            except DatabaseError as error:
+                logger.warning("checkpoint failed: %s", error.message)
+                continue
+            for record, growth in grown:
+                record.checkpointed(growth)
 
     # Sweeping
 
@@ -252,7 +301,8 @@ class Worker:
 
     async def _settle_orphans(self) -> None:
         now = self._clock.now()
-        for run in await self._database.read(runs.orphans, now=now, limit=_SWEEP_LIMIT):
+        dead = await self._dead()
+        for run in await self._database.read(runs.orphans, now=now, dead=dead, limit=_SWEEP_LIMIT):
             if run.id in self._executions:
                 continue
             if run.status == "cancelling":
@@ -269,6 +319,13 @@ class Worker:
                 self.launch(taken)
             else:
                 await self._end(taken, Outcome(cause="fail", failure=DIED))
+
+    async def _dead(self) -> Sequence[str]:
+        """Processes of this host that hold runs and are gone: nobody need wait for their leases."""
+        presence = self._database.presence
+        if not presence.watches:
+            return ()
+        return [one for one in await self._database.read(runs.owners) if presence.has_gone(one)]
 
     async def _expire_overdue(self) -> None:
         now = self._clock.now()

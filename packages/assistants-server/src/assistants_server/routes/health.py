@@ -22,7 +22,7 @@ async def ready(call: Call[None, NoQuery]) -> Response:
     Raises:
         Unavailable: with the reason.
     """
-    call.server.worker.admit("")
+    call.server.worker.check_accepting()
     await call.server.database.read(assistants.list_page, DEFAULT_PROJECT, Page(limit=1))
     return Json({"status": "ok"})
 

@@ -26,6 +26,11 @@ class Presence:
         self._held: dict[str, int] = {}
         self._gone: set[str] = set()
 
+    @property
+    def watches(self) -> bool:
+        """Whether it can tell of anybody at all."""
+        return self._folder is not None
+
     def enter(self, name: str) -> None:
         """Be present as ``name`` until :meth:`leave`, or the end of this process."""
         if self._folder is None:

@@ -181,14 +181,26 @@ def overdue(connection: Connection, *, now: float, limit: int) -> Sequence[Run]:
     return [_record(row) for row in found]
 
 
-def orphans(connection: Connection, *, now: float, limit: int) -> Sequence[Run]:
-    """Runs that a process held and no longer renews."""
+def orphans(
+    connection: Connection, *, now: float, dead: Sequence[str], limit: int
+) -> Sequence[Run]:
+    """Runs that a process held and no longer renews, or that one of the ``dead`` held."""
+    silent = _table.c.lease_until < now
+    lost = sa.or_(silent, _table.c.owner.in_(dead)) if dead else silent
     found = connection.execute(
-        sa.select(_table)
-        .where(_table.c.status.in_(ACTIVE), _table.c.lease_until < now)
-        .limit(limit)
+        sa.select(_table).where(_table.c.status.in_(ACTIVE), lost).limit(limit)
     )
     return [_record(row) for row in found]
+
+
+def owners(connection: Connection) -> Sequence[str]:
+    """The processes that hold runs, by their word."""
+    found = connection.execute(
+        sa.select(_table.c.owner)
+        .where(_table.c.status.in_(ACTIVE), _table.c.lease_until.is_not(None))
+        .distinct()
+    )
+    return [owner for owner in found.scalars() if owner is not None]
 
 
 def claim(connection: Connection, run: Run, *, owner: str, lease_until: float) -> Run | None:

@@ -6,13 +6,23 @@ cancelled, ended by another request, taken over, or deleted with its thread. Not
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from sqlalchemy import Connection
 
-from ..domain.records import Message, Run, Step, Usage
+from ..domain.records import JsonObject, Message, Run, Step, Usage
 from . import messages, runs, steps
+
+
+@dataclass(frozen=True, slots=True)
+class Growth:
+    """A message that is being written, as it reads after so many pieces."""
+
+    message_id: str
+    content: Sequence[JsonObject]
+    pieces: int
 
 
 def start(connection: Connection, run: Run, *, now: int) -> Run | None:
@@ -74,6 +84,7 @@ def require_action(
     return waiting
 
 
-def checkpoint(connection: Connection, message: Message) -> bool:
-    """Store the text so far."""
-    return messages.checkpoint(connection, message.id, message.content)
+def checkpoint(connection: Connection, growths: Sequence[Growth]) -> None:
+    """Store the texts so far, of whatever is still open of them."""
+    for growth in growths:
+        messages.checkpoint(connection, growth.message_id, growth.content)
