@@ -76,8 +76,13 @@ def run(work: Coroutine[Any, Any, T]) -> T:
     except ApiError as error:
         give_up(error.message)
     except KeyboardInterrupt:
-        typer.echo("Stopped.", err=True)
-        raise typer.Exit(130) from None
+        stopped()
+
+
+def stopped() -> NoReturn:
+    """Whoever ran the command interrupted it. What was acknowledged is stored."""
+    typer.echo("Stopped.", err=True)
+    raise typer.Exit(130)
 
 
 def give_up(sentence: str) -> NoReturn:
