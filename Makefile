@@ -7,7 +7,7 @@ SYNC = $(UV) sync $(QUIET) --locked --inexact
 RUN := $(UV) run --no-sync
 ARGS ?=
 
-.PHONY: help demo test check fix bench
+.PHONY: help demo test matrix check fix bench
 .DEFAULT_GOAL := help
 
 help: ## List the targets
@@ -20,6 +20,11 @@ demo: ## Talk to an agent that remembers, here in the terminal (ARGS="--help")
 test: ## Run the test suite (ARGS go to pytest)
 	@$(SYNC) --group demo
 	@exec $(RUN) pytest $(ARGS)
+
+matrix: ## Play one table of scenarios with every official SDK, Python and Node
+	@$(SYNC)
+	@scripts/sdk-environments
+	@exec $(RUN) pytest tests/matrix $(ARGS)
 
 check: ## Format, lint and types; changes nothing
 	@$(SYNC) --group demo
