@@ -361,6 +361,8 @@ class Stage:
             assert isinstance(item, ChatMessage)
             item.content = [self._words("edited")]
             await self.agent.update_chat_ctx(context)
+            if self.extensions is False:
+                await self.settle()
 
     async def _prompted(self, move: Prompted) -> None:
         self.upstream.script(say(self._words("p")))
