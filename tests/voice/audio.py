@@ -210,18 +210,17 @@ class Voice(tts.TTS[Any]):
     def stream(
         self, *, conn_options: APIConnectOptions = DEFAULT_API_CONNECT_OPTIONS
     ) -> tts.SynthesizeStream:
-        return _VoiceStream(tts=self, conn_options=conn_options, latency=self.latency)
+        return _VoiceStream(tts=self, conn_options=conn_options, voice=self)
 
-    @classmethod
-    def seconds(cls, text: str) -> float:
-        """How long it takes to say this."""
-        return len(text) / cls.PACE
+    def pronounce(self, text: str) -> bytes:
+        """The sound of it."""
+        return sound(1, len(text) / self.PACE)
 
 
 class _VoiceStream(tts.SynthesizeStream):
-    def __init__(self, *, latency: float, **options: Any) -> None:
+    def __init__(self, *, voice: Voice, **options: Any) -> None:
         super().__init__(**options)
-        self._latency = latency
+        self._voice = voice
 
     async def _run(self, output_emitter: tts.AudioEmitter) -> None:
         output_emitter.initialize(
@@ -238,9 +237,9 @@ class _VoiceStream(tts.SynthesizeStream):
             if not begun:
                 begun = True
                 self._mark_started()
-                await asyncio.sleep(self._latency)
+                await asyncio.sleep(self._voice.latency)
                 output_emitter.start_segment(segment_id=utils.shortuuid())
-            output_emitter.push(sound(1, Voice.seconds(text)))
+            output_emitter.push(self._voice.pronounce(text))
         if begun:
             output_emitter.end_segment()
 

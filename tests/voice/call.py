@@ -16,7 +16,7 @@ from __future__ import annotations
 import asyncio
 import warnings
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AsyncExitStack, contextmanager
 from types import TracebackType
 from typing import Any
 
@@ -25,7 +25,7 @@ import openai
 from livekit.agents import Agent, AgentSession
 from livekit.agents.voice.transcription import TranscriptSynchronizer
 from tests.live_server import LiveServer
-from tests.plugin.agents import RUN, SUBMIT, Said, said
+from tests.plugin.agents import RUN, SUBMIT, CountingTransport, Said, said
 from tests.voice.audio import (
     Captions,
     Ears,
@@ -49,29 +49,24 @@ RECOGNITION = 0.2
 """Seconds after the last sound at which a transcript is final."""
 
 
-class Wire(httpx2.AsyncBaseTransport):
-    """Counts requests, and knows which are open."""
+class Wire(CountingTransport):
+    """Counts requests, and tells the clock which are open."""
 
     def __init__(self) -> None:
+        super().__init__()
         loop = running_loop()
-        self._inner = httpx2.AsyncHTTPTransport()
         self._work = loop.work if loop is not None else Work()
-        self.requests: list[str] = []
 
     async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
-        self.requests.append(f"{request.method} {_shape(request.url.path)}")
         self._work.requests += 1
         try:
-            response = await self._inner.handle_async_request(request)
+            response = await super().handle_async_request(request)
         except BaseException:
             self._work.requests -= 1
             raise
         assert isinstance(response.stream, httpx2.AsyncByteStream)
         response.stream = _OpenStream(response.stream, self._work)
         return response
-
-    async def aclose(self) -> None:
-        await self._inner.aclose()
 
 
 class _OpenStream(httpx2.AsyncByteStream):
@@ -91,13 +86,6 @@ class _OpenStream(httpx2.AsyncByteStream):
             if self._open:
                 self._open = False
                 self._work.requests -= 1
-
-
-def _shape(path: str) -> str:
-    return "/".join(
-        "*" if part.startswith(("thread_", "run_", "msg_", "asst_")) else part
-        for part in path.removeprefix("/v1/").split("/")
-    )
 
 
 class CountedLLM(AssistantLLM):
@@ -167,9 +155,14 @@ class Call:
         self.session.input.audio = self.line.microphone
         self.session.output.audio = self._synchronizer.audio_output
         self.session.output.transcription = self._synchronizer.text_output
-        await self.line.__aenter__()
-        await self.session.start(self.agent)
-        await self.llm._conversation.ready()
+        async with AsyncExitStack() as opened:
+            opened.push_async_callback(self.client.close)
+            opened.push_async_callback(self.llm.aclose)
+            await opened.enter_async_context(self.line)
+            opened.push_async_callback(self.hangs_up)
+            await self.session.start(self.agent)
+            await self.llm._conversation.ready()
+            self._opened = opened.pop_all()
         self.wire.requests.clear()
         return self
 
@@ -179,10 +172,7 @@ class Call:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        await self.hangs_up()
-        await self.line.__aexit__(kind, error, traceback)
-        await self.llm.aclose()
-        await self.client.close()
+        await self._opened.aclose()
 
     # what the caller does -----------------------------------------------------------------------
 
@@ -256,6 +246,10 @@ class Call:
             for one in self.wire.requests[start:]
             if self.extensions is None or one in (RUN, SUBMIT)
         ]
+
+    @property
+    def now(self) -> float:
+        return asyncio.get_running_loop().time()
 
     @property
     def history(self) -> Said:
