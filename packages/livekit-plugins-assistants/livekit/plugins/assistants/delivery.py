@@ -19,10 +19,10 @@ import openai
 from .errors import is_busy
 from .ledger import Held, Ledger, OpenRun
 from .messages import ITEM_ID, answers_as_text, parts_of, wire_content, wire_message
-from .plan import Changes, NewRun, Scratch, Submit, fingerprint
+from .plan import Changes, NewRun, Scratch, Submit, added, fingerprint
 from .resources import Assistant
 from .server import Json, Server
-from .snapshot import Answer, Entry, Snapshot, digest
+from .snapshot import Answer, Snapshot, digest
 from .tools import merge_hosted
 
 RUN_KEY = "livekit_run_key"
@@ -233,7 +233,9 @@ async def apply(
     for entry in changes.messages:
         send = functools.partial(server.request, "POST", path, body=wire_message(entry, files))
         made = await when_free(send, patience=patience)
-        ledger = ledger.with_held(_added(entry, made["id"], turn, view, committed))
+        ledger = ledger.with_held(
+            added(entry, made["id"], changes, turn=turn, view=view, committed=committed)
+        )
         yield ledger
 
 
@@ -344,16 +346,4 @@ def _found(message: Json, item_id: str | None, run: OpenRun | None) -> Held:
         run_key=run.key if run is not None else None,
         written=written,
         void=written,
-    )
-
-
-def _added(entry: Entry, message_id: str, turn: int, view: int | None, committed: bool) -> Held:
-    return Held(
-        message_id=message_id,
-        role=entry.role,
-        digest=entry.digest,
-        item_id=entry.item_id,
-        turn=turn,
-        view=view,
-        committed=committed,
     )

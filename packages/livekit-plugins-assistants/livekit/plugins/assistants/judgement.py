@@ -54,7 +54,7 @@ class Present:
             return self.order[: self.order.index(held.item_id)]
         if held.view is None and held.item_id in self.nobodys:
             return self.nobodys[: self.nobodys.index(held.item_id)]
-        if not held.written or held.turn is None:
+        if held.turn is None:
             return ()
         known = [n for n, item in enumerate(self.order) if self.brought.get(item, 0) <= held.turn]
         return self.order[: known[-1] + 1] if known else ()

@@ -109,15 +109,17 @@ def bind_base(entries: Sequence[Entry], ledger: Ledger) -> tuple[Held, ...]:
     return held
 
 
-def bound_to(entries: Iterable[Entry], held: Sequence[Held], thread_id: str) -> frozenset[str]:
-    """The messages that these entries already are: sent again, they must go."""
+def bound_to(
+    entries: Iterable[Entry], held: Sequence[Held], thread_id: str
+) -> dict[str, tuple[Held, Entry]]:
+    """The messages, by id, that these entries already are: sent again, they must go."""
     where = _Index(held, thread_id)
-    return frozenset(
-        held[index].message_id
+    return {
+        held[index].message_id: (held[index], entry)
         for entry in entries
         for index in where.of(entry)
         if held[index].turn is not None
-    )
+    }
 
 
 def keep(held: Held, entry: Entry, policy: Policy, *, seen: bool) -> tuple[Held, Edit | None]:

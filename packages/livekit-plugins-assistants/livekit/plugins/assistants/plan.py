@@ -9,7 +9,7 @@ snapshot lacks by the clauses of ``judgement``.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -33,6 +33,7 @@ class Changes:
     deletes: tuple[str, ...] = ()
     hidden: tuple[str, ...] = ()
     removed: frozenset[str] = frozenset()
+    resent: Mapping[str, Held] = field(default_factory=dict)  # item id -> what it was before
 
     @property
     def none(self) -> bool:
@@ -158,6 +159,7 @@ def compare(snapshot: Snapshot, ledger: Ledger, fates: Fates, policy: Policy) ->
         deletes=tuple(deletes),
         hidden=tuple(hidden),
         removed=frozenset(removed),
+        resent=_resent(superseded.values()),
     )
 
 
@@ -252,7 +254,13 @@ def settle(
         if edit is not None:
             edits.append(edit)
             deletes.extend(one.also)
-    return Changes(held=tuple(after), messages=rest, edits=tuple(edits), deletes=tuple(deletes))
+    return Changes(
+        held=tuple(after),
+        messages=rest,
+        edits=tuple(edits),
+        deletes=tuple(deletes),
+        resent=_resent(superseded.values()),
+    )
 
 
 def after_run_created(
@@ -265,15 +273,7 @@ def after_run_created(
 ) -> Ledger:
     """The ledger once the server has said that this plan's run exists."""
     new = tuple(
-        Held(
-            message_id=message_id,
-            role=entry.role,
-            digest=entry.digest,
-            item_id=entry.item_id,
-            turn=snapshot.turn,
-            view=snapshot.view,
-            run_key=run.key,
-        )
+        added(entry, message_id, plan.changes, turn=snapshot.turn, view=snapshot.view, key=run.key)
         for message_id, entry in zip(message_ids, plan.changes.messages, strict=True)
     )
     held = (*plan.changes.held, *new)
@@ -290,6 +290,33 @@ def after_run_created(
     ).shown(snapshot.view, shown)
 
 
+def added(
+    entry: Entry,
+    message_id: str,
+    changes: Changes,
+    *,
+    turn: int,
+    view: int | None,
+    key: str | None = None,
+    committed: bool = False,
+) -> Held:
+    """A message that was appended. One that was sent again stays whose it was."""
+    before = changes.resent.get(entry.item_id)
+    if before is not None:
+        committed = committed or before.committed or before.turn != turn
+        turn, view = before.turn or turn, before.view
+    return Held(
+        message_id=message_id,
+        role=entry.role,
+        digest=entry.digest,
+        item_id=entry.item_id,
+        turn=turn,
+        view=view,
+        run_key=key,
+        committed=committed,
+    )
+
+
 def after_outputs_taken(ledger: Ledger, plan: Submit, snapshot: Snapshot) -> Ledger:
     """The ledger once the open run goes on with its outputs."""
     run = replace(plan.run, state="streaming", pending=(), turn=snapshot.turn)
@@ -298,6 +325,10 @@ def after_outputs_taken(ledger: Ledger, plan: Submit, snapshot: Snapshot) -> Led
         held=plan.changes.held,
         answered={**ledger.answered, **{one.call_id: snapshot.view for one in plan.answers}},
     ).shown(snapshot.view, [entry.item_id for entry in snapshot.entries])
+
+
+def _resent(superseded: Iterable[tuple[Held, Entry]]) -> dict[str, Held]:
+    return {entry.item_id: one for one, entry in superseded}
 
 
 def fingerprint(settings: Mapping[str, Any]) -> str:
