@@ -269,6 +269,9 @@ class RunExecution:
 
     def _announce(self, ending: Ending) -> None:
         self.run = ending.run
+        if ending.message is None and self._record is not None:
+            # Deleted while it was being written: the stream has it open all the same.
+            ending = replace(ending, message=self._record.last_words(ending.run))
         self.log.append(*announcements.ended(ending))
 
     def _now(self) -> int:

@@ -79,6 +79,17 @@ class TurnRecord:
             tool_calls=self.turn.step_calls(),
         )
 
+    def last_words(self, run: Run) -> Message | None:
+        """The open message as it stands now that ``run`` has ended."""
+        if self.message is None:
+            return None
+        message = replace(self.message, content=self.turn.content())
+        now = self._now()
+        if run.status == "completed":
+            return replace(message, status="completed", completed_at=now)
+        reason = "max_tokens" if run.status == "incomplete" else f"run_{run.status}"
+        return replace(message, status="incomplete", incomplete_reason=reason, incomplete_at=now)
+
     def usage(self, request: ModelRequest) -> Usage:
         """What the provider counted; estimated for one that does not count."""
         if self.turn.usage is not None:
