@@ -7,7 +7,7 @@ SYNC = $(UV) sync $(QUIET) --locked --inexact
 RUN := $(UV) run --no-sync
 ARGS ?=
 
-.PHONY: help demo test matrix check fix bench
+.PHONY: help demo test matrix check fix bench chaos
 .DEFAULT_GOAL := help
 
 help: ## List the targets
@@ -40,3 +40,7 @@ fix: ## Apply formatting and the fixes that are safe
 bench: ## Measure the time to first text that the server adds
 	@$(SYNC)
 	@exec $(RUN) python -m benchmarks.first_text $(ARGS)
+
+chaos: ## Break servers and databases under load, then audit (ARGS="--minutes 10 --seed 7")
+	@$(SYNC)
+	@exec $(RUN) python -m tests.chaos $(ARGS)
