@@ -15,10 +15,12 @@ help: ## List the targets
 
 demo: ## Talk to an agent that remembers, here in the terminal (ARGS="--help")
 	@$(SYNC) --no-default-groups --group demo
+	@scripts/system-libraries
 	@exec $(RUN) python -m examples.terminal_agent $(ARGS)
 
 test: ## Run the test suite (ARGS go to pytest)
 	@$(SYNC) --group demo
+	@scripts/system-libraries
 	@exec $(RUN) pytest $(ARGS)
 
 matrix: ## Play one table of scenarios with every official SDK, Python and Node

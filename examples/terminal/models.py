@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
+import importlib
 import os
 from dataclasses import dataclass
 from urllib.parse import urlsplit
@@ -36,8 +36,7 @@ async def choose_model(wanted: str | None, server_url: str | None) -> Model:
         return Model(name, f"{name} at the server {server_url}")
     url, key = os.environ.get("OPENAI_BASE_URL"), os.environ.get("OPENAI_API_KEY")
     if wanted == LOCAL or not (url or key):
-        if importlib.util.find_spec("xllamacpp") is None:
-            raise NoModel(NO_MODEL)
+        check_local()
         why = "asked for" if wanted == LOCAL else "OPENAI_API_KEY is not set"
         return Model(LOCAL, f"SmolLM2-135M-Instruct, a small local model ({why})")
     if url is None:
@@ -45,6 +44,19 @@ async def choose_model(wanted: str | None, server_url: str | None) -> Model:
         return Model(name, f"{name} at OpenAI")
     name = wanted or await only_model(url, key)
     return Model(name, f"{name} at {urlsplit(url).netloc}")
+
+
+def check_local() -> None:
+    """Whether the local model's runtime loads: it needs a library of the system."""
+    try:
+        importlib.import_module("xllamacpp")
+    except ModuleNotFoundError as error:
+        raise NoModel(NO_MODEL) from error
+    except ImportError as error:
+        raise NoModel(
+            f"The local model's runtime cannot be loaded ({error}). On Debian or Ubuntu: "
+            "sudo apt-get install libgomp1. Or set OPENAI_API_KEY."
+        ) from error
 
 
 async def only_model(url: str, key: str | None) -> str:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import importlib.util
 import os
 import signal
 import socket
+import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -219,11 +219,21 @@ async def test_an_endpoint_that_is_down_is_a_sentence(monkeypatch: pytest.Monkey
 
 
 async def test_without_any_model_it_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setitem(sys.modules, "xllamacpp", None)  # as if it were not installed
     monkeypatch.delenv("OPENAI_BASE_URL")
     with pytest.raises(NoModel, match=r"(?s)OPENAI_API_KEY.*make demo") as raised:
         await choose_model(None, None)
     assert "local model" in str(raised.value)
+
+
+async def test_a_missing_system_library_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(name: str) -> None:
+        raise ImportError("libgomp.so.1: cannot open shared object file")
+
+    monkeypatch.delenv("OPENAI_BASE_URL")
+    monkeypatch.setattr("examples.terminal.models.importlib.import_module", refuse)
+    with pytest.raises(NoModel, match=r"libgomp\.so\.1.*apt-get install libgomp1"):
+        await choose_model(None, None)
 
 
 async def test_a_key_chooses_openai(monkeypatch: pytest.MonkeyPatch) -> None:
