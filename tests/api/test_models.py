@@ -38,5 +38,8 @@ async def test_mapped_names_are_listed_too(tmp_path: Path) -> None:
 
 
 async def test_a_provider_that_does_not_answer_is_told(tmp_path: Path) -> None:
-    async with live_server(data=tmp_path, upstream_key="x") as server, server.http() as http:
+    async with (
+        live_server(data=tmp_path, upstream_url="http://127.0.0.1:9/v1") as server,
+        server.http() as http,
+    ):
         assert refusal(await http.get("/v1/models"))[0] == 503

@@ -58,10 +58,8 @@ class Selection:
         return provider.context_window(name)
 
     async def models(self) -> Sequence[ModelInfo]:
-        local = await self._local.models()
-        if self._upstream is None:
-            return local
-        return [*await self._upstream.models(), *local]
+        """Of whoever answers for a name that no map mentions."""
+        return await (self._upstream or self._local).models()
 
     async def aclose(self) -> None:
         await self._local.aclose()

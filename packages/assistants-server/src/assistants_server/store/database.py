@@ -16,11 +16,12 @@ import contextlib
 import logging
 import queue
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, Concatenate, Literal, ParamSpec, TypeVar
 
 import orjson
 from sqlalchemy import Connection, Engine, create_engine, event
@@ -28,9 +29,10 @@ from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
 from sqlalchemy.pool import NullPool
 
+from ..measurements import Times
 from . import signals
 from .database_errors import DatabaseError as DatabaseError
-from .database_errors import translate
+from .database_errors import report, translate
 from .presence import Presence
 from .schema import upgrade
 
@@ -65,6 +67,8 @@ class _Job:
     error: BaseException | None = None
 
     def settle(self) -> None:
+        if self.error is not None:
+            report(self.error)
         if self.future.done():
             return  # the caller went away; the transaction stands as it ended
         if self.error is not None:
@@ -179,6 +183,7 @@ class Database:
         presence: Presence,
     ) -> None:
         self.presence = presence
+        self.seconds = {"write": Times(), "read": Times()}
         self._lanes = lanes
         self._pool = pool
 
@@ -284,7 +289,7 @@ class Database:
             DatabaseError: the database failed; nothing of the transaction remains.
             Exception: whatever ``function`` raised; likewise.
         """
-        return await self._run(0, partial(_call, function, args, kwargs))
+        return await self._timed("write", partial(_call, function, args, kwargs))
 
     async def read(
         self,
@@ -294,11 +299,20 @@ class Database:
         **kwargs: P.kwargs,
     ) -> T:
         """Run ``function`` on one consistent snapshot of the database."""
-        return await self._run(1, partial(_call, function, args, kwargs))
+        return await self._timed("read", partial(_call, function, args, kwargs))
 
-    async def _run(self, lane: int, function: Callable[[Connection], T]) -> T:
+    async def _timed(
+        self, kind: Literal["write", "read"], function: Callable[[Connection], T]
+    ) -> T:
+        began = time.perf_counter()
+        try:
+            return await self._run(kind, function)
+        finally:
+            self.seconds[kind].add(time.perf_counter() - began)
+
+    async def _run(self, kind: Literal["write", "read"], function: Callable[[Connection], T]) -> T:
         if self._lanes is not None:
-            result: T = await self._lanes[lane].submit(function)
+            result: T = await self._lanes[kind == "read"].submit(function)
             return result
         if self._pool is None:
             raise DatabaseError("The database is closed.")
@@ -309,6 +323,7 @@ class Database:
             failure = translate(error)
             if failure is error:
                 raise
+            report(failure)
             raise failure from error
 
     def listen(self, touched: Callable[[str], None]) -> asyncio.Task[None] | None:

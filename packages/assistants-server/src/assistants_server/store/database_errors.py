@@ -34,7 +34,6 @@ def translate(error: BaseException) -> BaseException:
         # SQLAlchemy before 2.1 lets the driver's own errors through while it connects.
         type(error).__module__.startswith("asyncpg.")
     ):
-        logger.error("database error: %s", type(error).__name__)
         sentence = _NO_ANSWER
     else:
         return error
@@ -43,10 +42,17 @@ def translate(error: BaseException) -> BaseException:
     return failure
 
 
+def report(error: BaseException) -> None:
+    """Tell the log which driver error stands behind a sentence: its class and state, no values."""
+    if isinstance(error, DatabaseError) and error.__cause__ is not None:
+        cause = getattr(error.__cause__, "orig", error.__cause__)
+        state = getattr(cause, "sqlstate", None) or ""
+        logger.error("database error: %s", f"{type(cause).__name__} {state}".strip())
+
+
 def _sentence(error: DBAPIError) -> str:
     words = str(error.orig)
     state = getattr(error.orig, "sqlstate", None) or ""
-    logger.error("database error: %s", f"{type(error.orig).__name__} {state}".strip())
     if "full" in words or state == "53100":
         return "The disk that holds the database is full; nothing was stored."
     if "readonly" in words or "read-only" in words:
