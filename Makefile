@@ -19,7 +19,7 @@ demo: ## Talk to an agent that remembers, here in the terminal (ARGS="--help")
 	@exec $(RUN) python -m examples.terminal_agent $(ARGS)
 
 test: ## Run the test suite (ARGS go to pytest)
-	@$(SYNC) --group demo
+	@$(SYNC) --group demo --group voice
 	@scripts/system-libraries
 	@exec $(RUN) pytest $(ARGS)
 
@@ -29,7 +29,7 @@ matrix: ## Play one table of scenarios with every official SDK, Python and Node
 	@exec $(RUN) pytest tests/matrix $(ARGS)
 
 check: ## Format, lint and types; changes nothing
-	@$(SYNC) --group demo
+	@$(SYNC) --group demo --group voice
 	@$(RUN) ruff format --check .
 	@$(RUN) ruff check .
 	@$(RUN) mypy packages/assistants-server/src packages/livekit-plugins-assistants/livekit tests examples benchmarks scripts
