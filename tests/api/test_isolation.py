@@ -54,6 +54,7 @@ ELSEWHERE = {
     ("DELETE", "/v1/vector_stores/{rest:path}"),
     ("GET", "/health/live"),
     ("GET", "/health/ready"),
+    ("GET", "/metrics"),
     ("GET", "/openapi.json"),
 }
 

@@ -118,7 +118,7 @@ async def test_checks_come_in_the_wires_order(server: LiveServer) -> None:
         assert refusal(await http.get("/v1/threads?limit=0"))[0] == 401
 
 
-async def test_every_path_but_health_and_the_document_needs_a_key(server: LiveServer) -> None:
+async def test_every_path_but_those_of_operators_needs_a_key(server: LiveServer) -> None:
     await new_key(server)
     statuses: dict[str, set[int]] = {}
     async with server.http() as http:
@@ -127,7 +127,7 @@ async def test_every_path_but_health_and_the_document_needs_a_key(server: LiveSe
             response = await http.request(endpoint.method, path)
             statuses.setdefault(endpoint.path, set()).add(response.status_code)
     opened = {path for path, codes in statuses.items() if codes != {401}}
-    assert opened == {"/health/live", "/health/ready", "/openapi.json"}
+    assert opened == {"/health/live", "/health/ready", "/metrics", "/openapi.json"}
 
 
 async def test_a_revoked_key_stops_working_within_seconds(

@@ -205,7 +205,7 @@ def _unsettled(connection: Connection) -> dict[str, int]:
         .where(status.in_(("queued", "in_progress", "cancelling")))
         .group_by(status)
     )
-    return dict(counted.tuples().all())
+    return {row[0]: row[1] for row in counted}
 
 
 def _text(message: Any) -> str:

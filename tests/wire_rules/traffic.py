@@ -54,6 +54,7 @@ ANSWERS: Sequence[tuple[str, str, str]] = (
     ("GET", "/v1/models", "models"),
     ("GET", "/v1/models/.+", "model"),
     ("GET", "/v1/vector_stores", "list of nothing"),
+    ("GET", "/metrics", "text"),
     ("GET", "/health/(live|ready)|/openapi.json", "json"),
 )
 """What a successful answer holds. A path that is not here must not succeed."""
@@ -219,6 +220,8 @@ class Traffic:
             None,
         )
         content_type = "application/octet-stream" if kind == "bytes" else "application/json"
+        if kind == "text":
+            content_type = "text/plain; version=1.0.0; charset=utf-8"
         if kind is None:
             self._complain(exchange, "the rules know no success of this request")
         if exchange.headers.get("content-type") != content_type:
@@ -227,7 +230,7 @@ class Traffic:
             poll = exchange.headers.get("openai-poll-after-ms", "")
             if not re.fullmatch(r"[1-9]\d*", poll):
                 self._complain(exchange, f"openai-poll-after-ms is {poll!r}")
-        if kind is None or kind == "bytes" or exchange.method == "HEAD":
+        if kind in (None, "bytes", "text") or exchange.method == "HEAD":
             return
         value = self._parsed(exchange)
         if kind == "models" or kind.startswith("list of "):

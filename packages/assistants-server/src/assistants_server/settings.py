@@ -86,6 +86,10 @@ class Settings(BaseSettings):
     max_active_runs: int = Field(
         default=1000, ge=1, description="Runs one project may have under way in one process."
     )
+    metrics: bool = Field(
+        default=True,
+        description="Answer `/metrics`: numbers of all projects together, no key asked.",
+    )
     log_level: str = Field(default="info", description="debug, info, warning or error.")
 
     @property

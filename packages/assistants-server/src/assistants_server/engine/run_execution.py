@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass, replace
 
@@ -20,6 +21,7 @@ from ..domain.model_exchange import ModelRequest, Piece
 from ..domain.records import Failure, Run, Usage
 from ..domain.run_events import StreamFault
 from ..domain.run_state import TERMINAL
+from ..measurements import Measurements
 from ..providers.contract import ModelProvider, ProviderError
 from ..store import run_endings, turn
 from ..store.database import Database, DatabaseError
@@ -61,6 +63,7 @@ class RunExecution:
         provider: ModelProvider,
         clock: Clock,
         tool_history: bool,
+        measurements: Measurements,
     ) -> None:
         self.run = run
         self.log = log
@@ -68,6 +71,8 @@ class RunExecution:
         self._provider = provider
         self._clock = clock
         self._tool_history = tool_history
+        self._measured = measurements
+        self._began = time.perf_counter()
         self._record: TurnRecord | None = None
         self._stop: Stop | None = None
         self._waits_for_model = False
@@ -103,6 +108,7 @@ class RunExecution:
         except RunLost:
             await self._give_up()
         except ProviderError as error:
+            self._measured.upstream_errors[error.code] += 1
             await self._fail(Failure(code=error.code, message=error.message))
         except DatabaseError as error:
             # The run's state is what the store last took; the worker settles it when it can.
@@ -130,6 +136,7 @@ class RunExecution:
             pieces = self._provider.stream(request)
             try:
                 batch = await self._next(pieces)
+                self._measured.first_token_seconds.add(time.perf_counter() - self._began)
                 await starting
                 record = self._record = TurnRecord(
                     self.run, self.log, database=self._database, clock=self._clock
@@ -151,6 +158,7 @@ class RunExecution:
         if run is None:
             raise RunLost
         self.run = run
+        self._measured.queue_seconds.add(time.perf_counter() - self._began)
         self.log.append(announcements.started(run))
 
     async def _next(self, pieces: AsyncGenerator[Sequence[Piece], None]) -> Sequence[Piece] | None:
@@ -176,6 +184,8 @@ class RunExecution:
         if end is None:
             raise ProviderError("The model's answer broke off.")
         usage = record.usage(request)
+        self._measured.prompt_tokens += usage.prompt_tokens
+        self._measured.completion_tokens += usage.completion_tokens
         if end.reason == "length":
             await self._finish(Outcome(cause="bound", reason="max_completion_tokens", usage=usage))
         elif end.reason == "content_filter":
@@ -269,6 +279,7 @@ class RunExecution:
 
     def _announce(self, ending: Ending) -> None:
         self.run = ending.run
+        self._measured.runs_ended[ending.run.status] += 1
         if ending.message is None and self._record is not None:
             # Deleted while it was being written: the stream has it open all the same.
             ending = replace(ending, message=self._record.last_words(ending.run))

@@ -20,6 +20,7 @@ from .. import errors
 from ..clock import Clock
 from ..domain.records import Failure, Run
 from ..domain.run_events import RunEvent
+from ..measurements import Measurements
 from ..providers.contract import ModelProvider
 from ..settings import Settings
 from ..store import files, idempotency, run_endings, runs, turn
@@ -55,6 +56,7 @@ class Worker:
         self._provider = provider
         self._clock = clock
         self._settings = settings
+        self.measurements = Measurements()
         self._executions: dict[str, RunExecution] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._freed: dict[str, asyncio.Event] = {}
@@ -153,6 +155,7 @@ class Worker:
             provider=self._provider,
             clock=self._clock,
             tool_history=self._settings.tool_history,
+            measurements=self.measurements,
         )
         self._executions[run.id] = execution
         self._executing[run.project_id] += 1
@@ -343,4 +346,5 @@ class Worker:
             run_endings.end, run, outcome, now=int(self._clock.now()), unstored=None
         )
         if ending is not None:
+            self.measurements.runs_ended[ending.run.status] += 1
             self.ended([ending])

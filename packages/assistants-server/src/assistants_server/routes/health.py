@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
+
 from starlette.responses import Response
 
-from ..domain.records import Page
+from ..errors import Unavailable
 from ..store import assistants
 from ..wire.parts import NoQuery
 from .endpoints import Call, Endpoint, Json
-from .keys import DEFAULT_PROJECT
+
+READY_SECONDS = 2.0
+"""Longer than that, and a load balancer is better off with another replica."""
 
 
 async def live(call: Call[None, NoQuery]) -> Response:
@@ -17,13 +21,21 @@ async def live(call: Call[None, NoQuery]) -> Response:
 
 
 async def ready(call: Call[None, NoQuery]) -> Response:
-    """It may be sent requests: the database answers, and it is not shutting down.
+    """It may be sent requests: the database takes a transaction, and it is not shutting down.
 
     Raises:
         Unavailable: with the reason.
     """
     call.server.worker.check_accepting()
-    await call.server.database.read(assistants.list_page, DEFAULT_PROJECT, Page(limit=1))
+    # In the lane of the writers: a database that can only be read serves nobody.
+    looking = asyncio.ensure_future(call.server.database.write(assistants.any_exist))
+    waiting = asyncio.ensure_future(call.server.clock.sleep(READY_SECONDS))
+    await asyncio.wait({looking, waiting}, return_when=asyncio.FIRST_COMPLETED)
+    waiting.cancel()
+    if not looking.done():
+        looking.cancel()
+        raise Unavailable("The database does not answer in time.")
+    await looking
     return Json({"status": "ok"})
 
 

@@ -65,6 +65,9 @@ class RequestTrace:
                 raise  # the answer is under way; the connection must not end as if it were whole
             await error_responses.render(error_responses.fault())(scope, receive, send_traced)
         finally:
+            server = getattr(scope["app"].state, "server", None) if "app" in scope else None
+            if server is not None:
+                server.measurements.requests[scope["method"], status] += 1
             if logger.isEnabledFor(logging.INFO):
                 logger.info(
                     "%s %s %d",

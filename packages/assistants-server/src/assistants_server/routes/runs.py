@@ -101,7 +101,13 @@ async def _started(
         raise ClientDisconnect from None
     call.request.scope[STORED] = True
     if call.body.stream:
-        return RunStream(started, runs=call.server.runs, clock=call.server.clock, headers=headers)
+        return RunStream(
+            started,
+            runs=call.server.runs,
+            clock=call.server.clock,
+            headers=headers,
+            measurements=call.server.measurements,
+        )
     return _run(started.run)
 
 

@@ -16,6 +16,7 @@ from starlette.types import Receive, Scope, Send
 from ..clock import Clock
 from ..domain.run_events import StreamFault
 from ..engine.runs import Runs, StartedRun
+from ..measurements import Measurements
 from ..wire import stream
 
 logger = logging.getLogger(__name__)
@@ -33,6 +34,7 @@ class RunStream(Response):
         runs: Runs,
         clock: Clock,
         headers: Mapping[str, str] | None = None,
+        measurements: Measurements | None = None,
     ) -> None:
         self.status_code = 200
         self.background = None
@@ -46,6 +48,7 @@ class RunStream(Response):
         self._log = started.log
         self._runs = runs
         self._clock = clock
+        self._measured = measurements or Measurements()
         self._chunks = 0
         self._ended = False
 
@@ -57,9 +60,11 @@ class RunStream(Response):
         hung_up = asyncio.ensure_future(_hung_up(receive))
         alive = asyncio.ensure_future(self._keep_alive(send))
         tasks = (written, hung_up, alive)
+        self._measured.open_streams += 1
         try:
             await asyncio.wait((written, hung_up), return_when=asyncio.FIRST_COMPLETED)
         finally:
+            self._measured.open_streams -= 1
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)

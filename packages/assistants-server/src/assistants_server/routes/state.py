@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from ..clock import Clock
 from ..engine.runs import Runs
 from ..engine.worker import Worker
+from ..measurements import Measurements
 from ..providers.contract import ModelProvider
 from ..settings import Settings
 from ..store.database import Database
@@ -22,6 +23,10 @@ class ServerState:
     worker: Worker
     runs: Runs
     keys: KeyRing
+
+    @property
+    def measurements(self) -> Measurements:
+        return self.worker.measurements
 
     def now(self) -> int:
         """Unix time in whole seconds, as objects carry it."""

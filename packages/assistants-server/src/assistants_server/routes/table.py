@@ -10,6 +10,7 @@ from . import (
     files,
     health,
     messages,
+    metrics,
     models,
     openapi,
     runs,
@@ -34,6 +35,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
     *models.ENDPOINTS,
     *vector_stores.ENDPOINTS,
     *health.ENDPOINTS,
+    *metrics.ENDPOINTS,
     Endpoint(
         "GET",
         "/openapi.json",

@@ -193,6 +193,19 @@ def orphans(
     return [_record(row) for row in found]
 
 
+def count_active(connection: Connection) -> dict[str, int]:
+    """How many runs of all projects are in each of the active statuses."""
+    found = connection.execute(
+        sa.select(_table.c.status, sa.func.count())
+        .where(_table.c.status.in_(ACTIVE))
+        .group_by(_table.c.status)
+    )
+    counts: dict[str, int] = dict.fromkeys(sorted(ACTIVE), 0)
+    for status, count in found:
+        counts[status] = count
+    return counts
+
+
 def owners(connection: Connection) -> Sequence[str]:
     """The processes that hold runs, by their word."""
     found = connection.execute(
