@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from .commands import keys, models, schema, serve, transfer
+from .commands import keys, models, prune, schema, serve, transfer
 from .version import __version__
 
 cli = typer.Typer(
@@ -21,6 +21,7 @@ cli.add_typer(keys.cli, name="keys")
 cli.command("export")(transfer.export_objects)
 cli.command("import")(transfer.import_objects)
 cli.command()(schema.migrate)
+cli.command()(prune.prune)
 cli.command("pull-model")(models.pull_model)
 
 
