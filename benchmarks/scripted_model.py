@@ -1,10 +1,11 @@
-"""A Chat Completions endpoint that answers at once, in a process of its own.
+"""A Chat Completions endpoint that answers at once, or at a pace, in a process of its own.
 
 It prints its address and runs until it is told to stop.
 """
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import signal
 
@@ -13,17 +14,32 @@ from tests.upstream import Answer, Json, Upstream, say
 WORDS = 20
 
 
-def answer(body: Json) -> Answer:
-    return say(*(f"word{number} " for number in range(WORDS)))
+def answer(words: int, pace: float) -> Answer:
+    async def pause() -> None:
+        await asyncio.sleep(pace)
+
+    if not pace:
+        return say(*(f"word{number} " for number in range(words)))
+    parts = [part for number in range(words) for part in (f"word{number} ", pause)]
+    return say(*parts[:-1])
 
 
-async def main() -> None:
+async def main(words: int, pace: float) -> None:
     stopped = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stopped.set)
-    async with Upstream(default=answer) as upstream:
+
+    def forgetful(body: Json) -> Answer:
+        upstream.requests.clear()
+        return answer(words, pace)
+
+    async with Upstream(default=forgetful) as upstream:
         print(upstream.base_url, flush=True)
         await stopped.wait()
 
 
 if __name__ == "__main__":
-    asyncio.run(main())
+    parser = argparse.ArgumentParser(description="A model that says what it always says.")
+    parser.add_argument("--words", type=int, default=WORDS)
+    parser.add_argument("--pace", type=float, default=0, help="milliseconds between words")
+    given = parser.parse_args()
+    asyncio.run(main(given.words, given.pace / 1000))
