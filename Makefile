@@ -39,9 +39,11 @@ fix: ## Apply formatting and the fixes that are safe
 	@$(RUN) ruff check --fix .
 	@$(RUN) ruff format .
 
-bench: ## Measure the time to first text that the server adds
+bench: ## Measure what the server costs (ARGS go to the first table)
 	@$(SYNC)
-	@exec $(RUN) python -m benchmarks.first_text $(ARGS)
+	@$(RUN) python -m benchmarks.first_text $(ARGS)
+	@$(RUN) python -m benchmarks.server_load
+	@$(RUN) python -m benchmarks.store_ops
 
 chaos: ## Break servers and databases under load, then audit (ARGS="--minutes 10 --seed 7")
 	@$(SYNC)

@@ -1,6 +1,6 @@
 """Many runs at once, what an open stream weighs, and how long a start takes.
 
-    python -m benchmarks.server_load            # ARGS of `make load`: --runs 1,10,50,200 --rounds 3
+    python -m benchmarks.server_load --runs 1,10,50,200 --rounds 3
 
 Every round asks the model directly and then through the server, so that both meet the same machine.
 The model says 50 tokens, one each 20 ms: the ideal reply takes 980 ms. Readers are raw sockets,
@@ -110,6 +110,8 @@ async def measure(runs: list[int], rounds: int, folder: Path) -> None:
                 "model alone": partial(direct, model),
                 "server": partial(through, url, assistant_id),
             }
+            for one in kinds.values():  # connections, and what is imported on first use
+                await at_once(max(runs), one)
             print(f"\n{HEAD}")
             for count in runs:
                 taken: dict[str, list[Reply]] = {name: [] for name in kinds}
