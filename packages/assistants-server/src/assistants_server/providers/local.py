@@ -5,9 +5,11 @@ tests. It is loaded when it is first asked, and says plainly what is missing whe
 from __future__ import annotations
 
 import asyncio
+import json
 import os
+import secrets
 import threading
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing
 from dataclasses import dataclass, field, replace
@@ -23,8 +25,8 @@ from ..domain.model_exchange import (
     TurnEnd,
     TurnUsage,
 )
-from ..domain.records import Usage
-from . import local_prompt, weights
+from ..domain.records import JsonObject, Usage
+from . import local_prompt, local_tools, weights
 from .contract import ModelInfo, ProviderError
 from .weights import LocalModelUnavailable
 
@@ -33,6 +35,10 @@ NAME = "local"
 WINDOW = 2048  # tokens a conversation may take; more would make the first token slow
 _AT_ONCE = 2  # turns generated side by side; more wait for one of these
 _LONGEST_ANSWER = 400  # tokens; a model of this size does not always find an end
+_LONGEST_CALL = 200  # tokens of a call's arguments
+# Prompts that a slot had to give up are kept here: a turn with functions has up to three.
+_PROMPT_CACHE_MIB = 128
+_TOPICS_KEPT = 32  # sets of functions whose calibration is remembered
 
 
 class _TooLong(Exception):
@@ -42,8 +48,10 @@ class _TooLong(Exception):
 class _Engine(Protocol):
     def handle_chat_completions(self, body: Any, callback: Any) -> Any: ...
 
+    def handle_completions(self, body: Any, callback: Any = None) -> Any: ...
 
-@dataclass
+
+@dataclass(eq=False)
 class _Generation:
     """One turn on its way through a thread of the engine."""
 
@@ -51,9 +59,10 @@ class _Generation:
     chunks: asyncio.Queue[dict[str, Any] | None] = field(default_factory=asyncio.Queue)
     stopped: threading.Event = field(default_factory=threading.Event)
 
-    def run(self, engine: _Engine, body: dict[str, Any]) -> None:
+    def run(self, ask: Callable[[Any, Any], Any], body: dict[str, Any]) -> None:
         try:
-            engine.handle_chat_completions(body, self._take)
+            if not self.stopped.is_set():  # given up while it waited for a thread
+                ask(body, self._take)
         except Exception as error:
             self._put({"error": {"type": "engine", "message": type(error).__name__}})
         finally:
@@ -69,6 +78,15 @@ class _Generation:
             self.loop.call_soon_threadsafe(self.chunks.put_nowait, chunk)
 
 
+@dataclass(frozen=True, slots=True)
+class _Completion:
+    """A short answer to one of the patterns of ``local_tools``."""
+
+    text: str
+    usage: Usage
+    likely: Sequence[tuple[str, float]]  # first tokens and their log probabilities
+
+
 class LocalModel:
     """SmolLM2-135M-Instruct, or any GGUF file."""
 
@@ -77,6 +95,8 @@ class LocalModel:
         self._data = data
         self._engine: _Engine | None = None
         self._loading = asyncio.Lock()
+        self._generations: set[_Generation] = set()
+        self._topics: dict[str, local_tools.Topics] = {}
         self._threads = ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="local-model")
 
     @property
@@ -104,39 +124,107 @@ class LocalModel:
                 # The estimate that chose these messages was short of the real count.
                 request = _without_oldest(request)
 
+    async def prewarm(self) -> None:
+        """Load the model now instead of with the first turn.
+
+        Raises:
+            LocalModelUnavailable: runtime or weights are missing.
+        """
+        await self._load()
+
     async def _generate(
         self, engine: _Engine, request: ModelRequest
     ) -> AsyncGenerator[Sequence[Piece], None]:
+        ask, body = engine.handle_chat_completions, _free(request)
         if local_prompt.wants_tools(request):
-            choice = local_prompt.Choice()
-            usage = Usage()
-            async with aclosing(self._chunks(engine, _constrained(request))) as chunks:
-                async for chunk in chunks:
-                    choice.feed(_text(chunk))
-                    usage = _usage(chunk) or usage
-                    if choice.answers:
-                        break
-            if not choice.answers:
-                yield _call_or_cut(choice, usage)
+            call = await self._call(engine, request)
+            if call is not None:
+                yield call
                 return
-        async with aclosing(self._chunks(engine, _free(request))) as chunks:
+        elif self._given is None and (turn := local_prompt.results(request.messages)):
+            ask, body = engine.handle_completions, _about_results(request, turn)
+        said = False
+        async with aclosing(self._chunks(ask, body)) as chunks:
             async for chunk in chunks:
-                pieces = _pieces(chunk)
+                pieces = _pieces(chunk, strip=not said)
+                said = said or any(isinstance(piece, TextPiece) for piece in pieces)
                 if pieces:
                     yield pieces
 
     async def _chunks(
-        self, engine: _Engine, body: dict[str, Any]
+        self, ask: Callable[[Any, Any], Any], body: dict[str, Any]
     ) -> AsyncGenerator[dict[str, Any], None]:
-        """Chat Completions chunks as the engine makes them; closing it ends the generation."""
+        """The engine's chunks as it makes them; closing it ends the generation."""
         generation = _Generation(asyncio.get_running_loop())
-        self._threads.submit(generation.run, engine, body)
+        self._generations.add(generation)
+        self._threads.submit(generation.run, ask, body)
         try:
             while (chunk := await generation.chunks.get()) is not None:
                 _check(chunk)
                 yield chunk
         finally:
             generation.stopped.set()
+            self._generations.discard(generation)
+
+    # Functions --------------------------------------------------------------------------------
+
+    async def _call(self, engine: _Engine, request: ModelRequest) -> list[Piece] | None:
+        """The call that the turn makes; ``None``: it makes none."""
+        text = local_prompt.last_request(request.messages)
+        tools = local_prompt.offered(request)
+        usage = Usage()
+        tool = tools[0]
+        if len(tools) > 1 or not local_prompt.must_call(request):
+            topics = await self._calibrated(engine, tools)
+            topic = await self._complete(engine, _likely(topics.prompt(text)))
+            usage = topic.usage
+            choice = topics.choose(
+                topics.scores(topic.likely), must=local_prompt.must_call(request)
+            )
+            if choice is None:
+                return None
+            tool = tools[choice]
+        arguments = "{}"
+        question = local_tools.arguments_question(tool, text, copy=self._given is None)
+        if question is not None:
+            answer = await self._complete(engine, _arguments(question))
+            usage = usage + answer.usage
+            try:
+                arguments = json.dumps(json.loads(answer.text))
+            except ValueError:  # it found no end
+                return [TurnEnd("length"), TurnUsage(usage)]
+        return [
+            CallPiece(0, arguments, id=ids.call_id(), name=tool["name"]),
+            TurnEnd("tool_calls"),
+            TurnUsage(usage),
+        ]
+
+    async def _calibrated(self, engine: _Engine, tools: Sequence[JsonObject]) -> local_tools.Topics:
+        key = json.dumps(tools, sort_keys=True)
+        topics = self._topics.get(key)
+        if topics is None:
+            topics = local_tools.Topics(tools)
+            scores = []
+            for text in local_tools.NEUTRAL:
+                answer = await self._complete(engine, _likely(topics.prompt(text)))
+                scores.append(topics.scores(answer.likely))
+            topics.calibrate(scores)
+            if len(self._topics) >= _TOPICS_KEPT:
+                self._topics.pop(next(iter(self._topics)))
+            self._topics[key] = topics
+        return topics
+
+    async def _complete(self, engine: _Engine, body: dict[str, Any]) -> _Completion:
+        async with aclosing(self._chunks(_at_once(engine), body)) as chunks:
+            async for answer in chunks:
+                choice = answer["choices"][0]
+                first = ((choice.get("logprobs") or {}).get("content") or [{}])[0]
+                return _Completion(
+                    text=choice["text"],
+                    usage=_usage(answer) or Usage(),
+                    likely=[(t["token"], t["logprob"]) for t in first.get("top_logprobs") or ()],
+                )
+        raise ProviderError("The local model was closed.")
 
     async def _load(self) -> _Engine:
         async with self._loading:
@@ -162,7 +250,11 @@ class LocalModel:
         parameters.cpuparams.n_threads = max(1, (os.cpu_count() or 2) - 1)
         parameters.cpuparams_batch.n_threads = max(1, os.cpu_count() or 2)
         parameters.verbosity = -1
-        parameters.cache_ram_mib = 0
+        parameters.cache_ram_mib = _PROMPT_CACHE_MIB
+        # The engine also listens on a loopback port. Nobody is told the key that it asks for.
+        parameters.api_keys = [secrets.token_urlsafe(32)]
+        parameters.ui = False
+        parameters.endpoint_slots = False
         try:
             engine: _Engine = xllamacpp.Server(parameters)
         except Exception as error:
@@ -171,6 +263,8 @@ class LocalModel:
 
     async def aclose(self) -> None:
         """Idempotent. Waits for the token that is being generated, not for the answer."""
+        for generation in self._generations:
+            generation.stopped.set()
         loop = asyncio.get_running_loop()
         await loop.run_in_executor(None, self._threads.shutdown)
         self._engine = None
@@ -193,24 +287,33 @@ def _without_oldest(request: ModelRequest) -> ModelRequest:
     return replace(request, messages=[*head, *said[max(1, len(said) // 3) :]])
 
 
-def _constrained(request: ModelRequest) -> dict[str, Any]:
-    messages, schema = local_prompt.with_tools(request)
+def _at_once(engine: _Engine) -> Callable[[Any, Any], Any]:
+    """A completion whose whole answer is its one chunk."""
+    return lambda body, take: take(engine.handle_completions(body))
+
+
+def _likely(prompt: str) -> dict[str, Any]:
+    return {"prompt": prompt, "n_predict": 1, "temperature": 0, "n_probs": 2000}
+
+
+def _arguments(question: local_tools.ArgumentsQuestion) -> dict[str, Any]:
     return {
-        **_bounds(request),
-        "messages": messages,
+        "prompt": question.prompt,
+        "json_schema": question.schema,
+        "n_predict": _LONGEST_CALL,
         "temperature": 0,
-        "response_format": {
-            "type": "json_schema",
-            "json_schema": {"name": "choice", "schema": schema},
-        },
     }
+
+
+def _about_results(request: ModelRequest, turn: local_prompt.Results) -> dict[str, Any]:
+    prompt = local_tools.result_prompt(turn.text, turn.calls)
+    return {**_bounds(request), "prompt": prompt, "temperature": 0, "stop": ["\n"]}
 
 
 def _free(request: ModelRequest) -> dict[str, Any]:
     body = {**_bounds(request), "messages": local_prompt.plain(request.messages)}
-    if request.temperature is not None:
-        # 1.0 is OpenAI's default for large models; a small one talks nonsense at it.
-        body["temperature"] = min(request.temperature, 0.3)
+    # 1.0 is OpenAI's default for large models; a small one talks nonsense at it.
+    body["temperature"] = 0.2 if request.temperature is None else min(request.temperature, 0.3)
     if request.top_p is not None:
         body["top_p"] = request.top_p
     if request.response_format is not None:
@@ -236,7 +339,8 @@ def _check(chunk: dict[str, Any]) -> None:
 
 def _text(chunk: dict[str, Any]) -> str:
     return "".join(
-        (choice.get("delta") or {}).get("content") or "" for choice in chunk.get("choices") or ()
+        choice.get("text") or (choice.get("delta") or {}).get("content") or ""
+        for choice in chunk.get("choices") or ()
     )
 
 
@@ -252,9 +356,11 @@ def _usage(chunk: dict[str, Any]) -> Usage | None:
     )
 
 
-def _pieces(chunk: dict[str, Any]) -> list[Piece]:
+def _pieces(chunk: dict[str, Any], *, strip: bool) -> list[Piece]:
+    """``strip``: the answer has not begun; a completion begins with a space."""
     pieces: list[Piece] = []
-    if text := _text(chunk):
+    text = _text(chunk)
+    if text := text.lstrip() if strip else text:
         pieces.append(TextPiece(text))
     for choice in chunk.get("choices") or ():
         if reason := choice.get("finish_reason"):
@@ -262,15 +368,3 @@ def _pieces(chunk: dict[str, Any]) -> list[Piece]:
     if usage := _usage(chunk):
         pieces.append(TurnUsage(usage))
     return pieces
-
-
-def _call_or_cut(choice: local_prompt.Choice, usage: Usage) -> list[Piece]:
-    call = choice.call()
-    if call is None:
-        return [TurnEnd("length"), TurnUsage(usage)]
-    name, arguments = call
-    return [
-        CallPiece(0, arguments, id=ids.call_id(), name=name),
-        TurnEnd("tool_calls"),
-        TurnUsage(usage),
-    ]
