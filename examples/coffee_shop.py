@@ -5,12 +5,9 @@ Nothing here knows how the conversation reaches the user, nor where it is stored
 
 from __future__ import annotations
 
-import re
-from collections.abc import AsyncIterable
 from datetime import datetime
-from typing import Any
 
-from livekit.agents import Agent, FlushSentinel, ModelSettings, ToolError, function_tool, llm
+from livekit.agents import Agent, ToolError, function_tool, llm
 
 NAME = "Coffee shop"
 
@@ -57,39 +54,3 @@ class CoffeeShop(Agent):
         if number not in self._orders:
             raise ToolError(f"There is no order {number}.")
         return f"Order {number}: {self._orders[number]}."
-
-
-# What a user says who wants a tool.
-_WISHES = {
-    "get_time": r"\b(time|clock|date)\b|what day",
-    "look_up_order": r"\border (number )?\d+",
-    "place_order": r"\b(order|please|i want|i would like|can i have)\b",
-}
-
-
-class CoffeeShopForSmallModels(CoffeeShop):
-    """For a model too small to choose a tool: the words of the user choose it.
-
-    Shown all tools, such a model takes orders from everybody who tells their name.
-    """
-
-    def llm_node(
-        self, chat_ctx: llm.ChatContext, tools: list[llm.Tool], model_settings: ModelSettings
-    ) -> AsyncIterable[llm.ChatChunk | str | FlushSentinel]:
-        wish = wished(chat_ctx)
-        shown: list[Any] = [tool for tool in tools if tool.id == wish]
-        last = chat_ctx.items[-1]
-        if shown and last.type == "message" and last.role == "user":
-            model_settings = ModelSettings(
-                tool_choice={"type": "function", "function": {"name": shown[0].id}}
-            )
-        return Agent.default.llm_node(self, chat_ctx, shown, model_settings)
-
-
-def wished(chat_ctx: llm.ChatContext) -> str | None:
-    """The tool that the last thing the user said asks for."""
-    said = next((m.text_content or "" for m in chat_ctx.messages()[::-1] if m.role == "user"), "")
-    for name, words in _WISHES.items():
-        if re.search(words, said, re.IGNORECASE):
-            return name
-    return None

@@ -31,9 +31,9 @@ from rich.console import Console
 
 from livekit.plugins.assistants import AssistantCreateOptions, AssistantLLM, AssistantOptions
 
-from .coffee_shop import INSTRUCTIONS, NAME, CoffeeShop, CoffeeShopForSmallModels
+from .coffee_shop import INSTRUCTIONS, NAME, CoffeeShop
 from .terminal.keyboard import Keyboard, keyboard
-from .terminal.models import LOCAL, choose_model
+from .terminal.models import choose_model
 from .terminal.screen import Screen
 
 # A small model on a busy machine may think for a while before its first word.
@@ -137,8 +137,7 @@ async def _talk(arguments: argparse.Namespace, keys: Keyboard, screen: Screen) -
         session: AgentSession[None] = AgentSession(llm=llm, vad=None, conn_options=PATIENCE)
         session.output.transcription = screen
         llm.attach(session)
-        agent = CoffeeShopForSmallModels if model.name == LOCAL else CoffeeShop
-        await session.start(agent(chat_ctx=remembered))
+        await session.start(CoffeeShop(chat_ctx=remembered))
         try:
             async with keys:
                 conversation = Conversation(session, keys, screen)

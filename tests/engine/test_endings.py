@@ -26,6 +26,13 @@ async def speaking(bench: Bench, **fields: object) -> tuple[StartedRun, Stall]:
     return started, hold
 
 
+async def announced(started: StartedRun, name: str) -> None:
+    """Wait until the run has announced this."""
+    async for batch in started.log.follow():
+        if any(getattr(event, "name", None) == name for event in batch):
+            return
+
+
 async def said(started: StartedRun, name: str) -> None:
     """Wait until the run has announced this and its first delta."""
     found = False
@@ -61,6 +68,7 @@ async def test_cancel_before_the_first_word_leaves_no_message(bench: Bench) -> N
     bench.upstream.script(hold + say("late"))
     started = await bench.start("hi")
     await hold.reached.wait()
+    await announced(started, "run.in_progress")
     await bench.runs.cancel(PROJECT, bench.thread_id, started.run.id)
     assert (await names(started.log))[-3:] == [
         "run.in_progress",
