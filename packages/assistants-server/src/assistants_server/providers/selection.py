@@ -14,7 +14,7 @@ from dataclasses import replace
 from ..domain.model_exchange import ModelRequest, Piece
 from ..settings import Settings
 from .chat_completions import ChatCompletions
-from .contract import ModelInfo, ModelProvider
+from .contract import ModelInfo
 from .local import LocalModel
 
 LOCAL = "local"
@@ -37,13 +37,13 @@ class Selection:
     """All the models of one server. Use it in one event loop and close it."""
 
     def __init__(
-        self, *, upstream: ModelProvider | None, local: ModelProvider, names: dict[str, str]
+        self, *, upstream: ChatCompletions | None, local: LocalModel, names: dict[str, str]
     ) -> None:
         self._upstream = upstream
         self._local = local
         self._names = names
 
-    def _choose(self, model: str) -> tuple[ModelProvider, str]:
+    def _choose(self, model: str) -> tuple[ChatCompletions | LocalModel, str]:
         name = self._names.get(model, self._names.get("*", model))
         if name == LOCAL or self._upstream is None:
             return self._local, name
@@ -61,7 +61,26 @@ class Selection:
         """Of whoever answers for a name that no map mentions."""
         return await (self._upstream or self._local).models()
 
+    def describe(self) -> str:
+        """Who answers for a name that no map mentions: ``qwen3:8b at http://…/v1``."""
+        provider, name = self._choose("*")
+        if provider is self._local:
+            return f"{self._local.title}, on this machine"
+        assert self._upstream is not None
+        return f"{'models' if name == '*' else name} at {self._upstream.base_url}"
+
+    async def prewarm(self) -> None:
+        """Open the connection, or load the model, that the first turn will use.
+
+        Raises:
+            ProviderError: the local model cannot run here.
+        """
+        provider, _ = self._choose("*")
+        await provider.prewarm()
+
     async def aclose(self) -> None:
-        await self._local.aclose()
-        if self._upstream is not None:
-            await self._upstream.aclose()
+        try:
+            await self._local.aclose()
+        finally:
+            if self._upstream is not None:
+                await self._upstream.aclose()

@@ -7,6 +7,7 @@ taken alone and its code is never imported.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import importlib.util
 import json
@@ -96,20 +97,27 @@ def _check(path: Path, notes: Path | None) -> None:
     """Compare the digest once for each size and time of change; hashing 90 MB takes a moment."""
     state = path.stat()
     mark = f"{state.st_size}:{state.st_mtime_ns}"
-    verdicts: dict[str, str] = {}
-    if notes is not None and (notes / _VERDICTS).is_file():
-        try:
-            verdicts = json.loads((notes / _VERDICTS).read_text())
-        except ValueError:
-            verdicts = {}
-        if verdicts.get(str(path)) == mark:
-            return
+    verdicts = _verdicts(notes)
+    if verdicts.get(str(path)) == mark:
+        return
     digest = hashlib.sha256()
     with path.open("rb") as file:
         while block := file.read(1 << 20):
             digest.update(block)
     if digest.hexdigest() != SHA256:
         raise LocalModelUnavailable(f"{path} is damaged: its digest is not the one expected.")
-    if notes is not None:
+    if notes is None:
+        return
+    with contextlib.suppress(OSError):  # then they are hashed again next time
         notes.mkdir(parents=True, exist_ok=True)
         (notes / _VERDICTS).write_text(json.dumps({**verdicts, str(path): mark}))
+
+
+def _verdicts(notes: Path | None) -> dict[str, str]:
+    if notes is None:
+        return {}
+    try:
+        verdicts = json.loads((notes / _VERDICTS).read_text())
+    except (OSError, ValueError):
+        return {}
+    return verdicts if isinstance(verdicts, dict) else {}

@@ -1,0 +1,112 @@
+"""Which model answers for a name."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.upstream import Upstream, echo
+
+from assistants_server.domain.model_exchange import ModelRequest, TextPiece
+from assistants_server.providers.contract import ProviderError
+from assistants_server.providers.selection import Selection, select_provider
+from assistants_server.settings import Settings
+
+
+def ask(model: str) -> ModelRequest:
+    return ModelRequest(model=model, messages=[{"role": "user", "content": "Hello"}])
+
+
+async def hear(provider: Selection, model: str) -> str:
+    pieces = [piece async for batch in provider.stream(ask(model)) for piece in batch]
+    return "".join(piece.text for piece in pieces if isinstance(piece, TextPiece))
+
+
+def without_runtime(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "xllamacpp", None)
+
+
+async def test_names_are_mapped_and_the_rest_goes_as_it_is() -> None:
+    async with Upstream(default=echo) as upstream:
+        names = {"gpt-4o": "qwen3:8b"}
+        provider = select_provider(Settings(upstream_url=upstream.base_url, models=names))
+        assert await hear(provider, "gpt-4o") == "Hello "
+        await hear(provider, "another")
+        await provider.aclose()
+    assert [request.body["model"] for request in upstream.requests] == ["qwen3:8b", "another"]
+
+
+async def test_a_star_stands_for_every_name_that_is_not_listed() -> None:
+    async with Upstream(default=echo) as upstream:
+        names = {"gpt-4o": "big", "*": "small"}
+        provider = select_provider(Settings(upstream_url=upstream.base_url, models=names))
+        for model in ("gpt-4o", "retired"):
+            await hear(provider, model)
+        await provider.aclose()
+    assert [request.body["model"] for request in upstream.requests] == ["big", "small"]
+    assert provider.describe() == f"small at {upstream.base_url}"
+
+
+async def test_openai_variables_are_used_and_ours_win(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with Upstream(default=echo) as theirs, Upstream(default=echo) as ours:
+        monkeypatch.setenv("OPENAI_BASE_URL", theirs.base_url)
+        monkeypatch.setenv("OPENAI_API_KEY", "their key")
+        for settings in (
+            Settings(),
+            Settings(upstream_url=ours.base_url, upstream_key="our key"),
+        ):
+            provider = select_provider(settings)
+            await provider.prewarm()
+            await hear(provider, "m")
+            await provider.aclose()
+    assert theirs.requests[0].headers["authorization"] == "Bearer their key"
+    assert ours.requests[0].headers["authorization"] == "Bearer our key"
+
+
+async def test_a_key_alone_means_openai(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "k")
+    provider = select_provider(Settings())
+    assert provider.describe() == "models at https://api.openai.com/v1"
+    await provider.aclose()
+
+
+@pytest.mark.parametrize("names", [{}, {"m": "local"}, {"*": "local"}])
+async def test_the_local_model_answers_for_its_name_and_where_nobody_else_does(
+    names: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    without_runtime(monkeypatch)
+    async with Upstream() as upstream:
+        url = upstream.base_url if names else None
+        provider = select_provider(Settings(upstream_url=url, models=names))
+        for model in ("local", "m"):
+            with pytest.raises(ProviderError, match="OPENAI_API_KEY"):
+                await hear(provider, model)
+            assert provider.context_window(model) < 10_000
+        await provider.aclose()
+    assert not upstream.requests
+
+
+async def test_what_is_missing_is_said_when_it_is_needed(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    without_runtime(monkeypatch)
+    provider = select_provider(Settings(data=tmp_path))
+    assert provider.describe() == "SmolLM2-135M-Instruct, on this machine"
+    assert [model.id for model in await provider.models()] == ["local"]
+    with pytest.raises(ProviderError, match=r"assistants-server\[local\]"):
+        await provider.prewarm()
+    await provider.aclose()
+
+
+async def test_a_file_of_ones_own_is_named(tmp_path: Path) -> None:
+    given: dict[str, Any] = {"data": tmp_path, "local_model": tmp_path / "Qwen3-1.7B.gguf"}
+    provider = select_provider(Settings(**given))
+    assert provider.describe() == "Qwen3-1.7B, on this machine"
+    await provider.aclose()
+
+
+async def test_an_upstream_that_cannot_be_called_is_refused_at_once() -> None:
+    with pytest.raises(ProviderError, match="not one that can be called"):
+        select_provider(Settings(upstream_url="localhost:11434/v1"))
