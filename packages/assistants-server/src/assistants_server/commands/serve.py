@@ -15,7 +15,7 @@ import socket
 from collections.abc import Iterator
 from pathlib import Path
 from types import FrameType
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 import uvicorn
@@ -134,6 +134,7 @@ class _Server(uvicorn.Server):
         super().__init__(
             uvicorn.Config(
                 app,
+                http=_protocol(),
                 access_log=False,
                 log_config=None,
                 lifespan="off",
@@ -177,6 +178,14 @@ class _Server(uvicorn.Server):
         if self.should_exit:
             os._exit(128 + kind)
         self.should_exit = True
+
+
+def _protocol() -> type[asyncio.Protocol] | Literal["auto"]:
+    try:
+        from .connection import BoundedHttp
+    except ImportError:  # httptools is for CPython alone
+        return "auto"
+    return BoundedHttp
 
 
 def _greeting(settings: Settings, listener: socket.socket) -> str:

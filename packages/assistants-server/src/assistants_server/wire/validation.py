@@ -145,6 +145,9 @@ def _describe(detail: ErrorDetails) -> BadRequest:
     return BadRequest(f"Invalid '{param}': {reason}", param=param, code=code)
 
 
+_LONGEST_NAME = 200  # of a parameter that the client made up
+
+
 def path_of(location: Sequence[int | str]) -> str | None:
     """``("messages", 0, "\\0text", "text")`` is written ``messages[0].text``."""
     path = ""
@@ -152,7 +155,8 @@ def path_of(location: Sequence[int | str]) -> str | None:
         if isinstance(part, int):
             path += f"[{part}]"
         elif not part.startswith(TAG):
-            path += f".{part}" if path else part
+            name = part if len(part) <= _LONGEST_NAME else part[:_LONGEST_NAME] + "…"
+            path += f".{name}" if path else name
     return path or None
 
 
