@@ -17,7 +17,7 @@ from assistants_server.domain.drafts import (
     RunExtensions,
     ThreadDraft,
 )
-from assistants_server.domain.records import Assistant, Message, Page, Run, Step, Usage
+from assistants_server.domain.records import Assistant, Failure, Message, Page, Run, Step, Usage
 from assistants_server.store import (
     assistants,
     messages,
@@ -402,3 +402,17 @@ async def test_ids_of_another_project_are_unknown(world: World) -> None:
         await world.database.read(runs.get, "other", world.thread_id, created.run.id)
     with pytest.raises(errors.NotFound, match="No thread found"):
         await world.database.read(messages.list_page, "other", world.thread_id, Page())
+
+
+async def test_a_step_that_fails_names_a_code_that_steps_have(world: World) -> None:
+    created = await world.create("hello")
+    run = await world.start(created.run)
+    await world.speak(run, "Hel")
+    failure = Failure(code="invalid_prompt", message="Too long.")
+    ending = await world.database.write(
+        run_endings.end, run, Outcome(cause="fail", failure=failure), now=NOW, unstored=None
+    )
+    assert ending is not None
+    assert ending.run.last_error == failure
+    assert ending.step is not None
+    assert ending.step.last_error == Failure(code="server_error", message="Too long.")

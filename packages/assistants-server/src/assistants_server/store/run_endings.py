@@ -134,9 +134,16 @@ def _close_step(
     elif status == "expired":
         step = replace(step, expired_at=now)
     else:
-        step = replace(step, failed_at=now, last_error=outcome.failure)
+        step = replace(step, failed_at=now, last_error=_of_step(outcome.failure))
     steps.save(connection, step)
     return step
+
+
+def _of_step(failure: Failure | None) -> Failure | None:
+    """Steps know fewer codes than runs: ``invalid_prompt`` is none of theirs."""
+    if failure is None or failure.code in ("server_error", "rate_limit_exceeded"):
+        return failure
+    return replace(failure, code="server_error")
 
 
 def _answer(call: JsonObject, output: str) -> JsonObject:
