@@ -100,10 +100,6 @@ class Topics:
             for label in [*self.labels, f" {_TALK}"]
         ]
 
-    @property
-    def calibrated(self) -> bool:
-        return self._usual is not None
-
     def calibrate(self, scores: Sequence[Sequence[float]]) -> None:
         """``scores`` of the requests in ``NEUTRAL``."""
         self._usual = [statistics.fmean(column) for column in zip(*scores, strict=True)]

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import openai
 from livekit.agents.llm import ChatContext, ImageContent
@@ -26,9 +26,6 @@ from .resources import Assistant, LoadedThread, find_assistant, find_thread
 from .server import Server
 from .snapshot import Entry, Projection, Snapshot
 from .turns import Turns
-
-if TYPE_CHECKING:
-    pass
 
 CLOSING_PATIENCE = 5.0
 """Seconds that closing waits for what is under way."""

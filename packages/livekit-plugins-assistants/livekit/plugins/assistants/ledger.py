@@ -146,10 +146,6 @@ class Ledger:
     def find(self, message_id: str) -> Held | None:
         return next((one for one in self.held if message_id in one.message_ids), None)
 
-    def without_messages(self, message_ids: Iterable[str]) -> Ledger:
-        gone = frozenset(message_ids)
-        return replace(self, held=tuple(h for h in self.held if h.message_id not in gone))
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fates:

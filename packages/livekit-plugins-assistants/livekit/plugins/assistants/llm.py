@@ -43,7 +43,6 @@ if TYPE_CHECKING:
     from livekit.agents import AgentSession, ConversationItemAddedEvent
 
     from assistants_server.embedded import EmbeddedServer
-    from assistants_server.settings import Settings
 
 _EMBEDDED = "embedded assistants-server"
 
@@ -313,7 +312,6 @@ class AssistantLLM(llm.LLM[Literal["metrics_collected", "error"]]):
         if self._base_url is None:
             # Loaded when it is used: the server's libraries cost half a second.
             from assistants_server import embedded
-            from assistants_server.settings import Settings
 
             settings = self._server_settings or Settings()
             if self._api_key is not None:

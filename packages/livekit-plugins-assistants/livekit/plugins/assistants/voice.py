@@ -6,13 +6,11 @@ it works when they are gone: every answer is then ``None``.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     from livekit.agents import Agent, AgentSession
-    from livekit.agents.llm import ChatItem
 
 try:
     from livekit.agents.voice.agent_activity import (
@@ -32,8 +30,6 @@ class Speech(Protocol):
     def scheduled(self) -> bool: ...
     @property
     def interrupted(self) -> bool: ...
-    @property
-    def chat_items(self) -> Sequence[ChatItem]: ...
     def done(self) -> bool: ...
 
 
