@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -13,10 +15,12 @@ from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection
+from sqlalchemy.engine import make_url
 
 from assistants_server import errors
 from assistants_server.domain.drafts import ThreadDraft
 from assistants_server.domain.records import Page
+from assistants_server.store import database as database_module
 from assistants_server.store import rows, schema, threads
 from assistants_server.store.database import Database, DatabaseError
 
@@ -76,6 +80,29 @@ async def test_two_processes_starting_on_an_empty_database_take_turns(database_u
     for database in opened:
         await database.write(threads.create, "default", ThreadDraft(), now=1)
         await database.close()
+
+
+def test_processes_that_switch_an_empty_file_to_the_write_ahead_log_wait_for_each_other(
+    tmp_path: Path,
+) -> None:
+    """Without waiting, one in twenty rounds of these had a process that could not start."""
+
+    def start(path: Path, together: threading.Barrier) -> None:
+        engine = database_module._sqlite_engine(make_url(f"sqlite:///{path}"), read_only=False)
+        with engine.connect() as connection:
+            together.wait()
+            database_module._use_write_ahead_log(connection)
+            assert connection.exec_driver_sql("PRAGMA journal_mode").scalar_one() == "wal"
+            connection.exec_driver_sql("BEGIN IMMEDIATE")
+            connection.exec_driver_sql("CREATE TABLE IF NOT EXISTS started (at)")
+            connection.exec_driver_sql("COMMIT")
+
+    with ThreadPoolExecutor(6) as processes:
+        for round_number in range(100):
+            together = threading.Barrier(6)
+            path = tmp_path / f"{round_number}.db"
+            for started in [processes.submit(start, path, together) for _ in range(6)]:
+                started.result()
 
 
 @pytest.mark.parametrize(

@@ -47,6 +47,7 @@ logger = logging.getLogger(__name__)
 _READERS = 3
 _GROUP = 64  # transactions in one commit; more would delay the first of them
 _BUSY_SECONDS = 10  # how long to wait for another process that is writing
+_BUSY_PAUSE_SECONDS = 0.01
 _CONNECT_SECONDS = 5  # PostgreSQL that takes longer to let us in is treated as gone
 _STATEMENT_SECONDS = 30  # nor does it take longer over a statement, unless it hangs
 _POOL_SECONDS = 10
@@ -220,7 +221,7 @@ class Database:
             path.parent.mkdir(parents=True, exist_ok=True)
             writer = _sqlite_engine(url, read_only=False)
             with writer.connect() as connection:
-                connection.exec_driver_sql("PRAGMA journal_mode=WAL")
+                _use_write_ahead_log(connection)
                 connection.exec_driver_sql("BEGIN IMMEDIATE")
                 upgrade(connection)
                 connection.exec_driver_sql("COMMIT")
@@ -357,6 +358,23 @@ def _call(
     connection: Connection,
 ) -> T:
     return function(connection, *args, **kwargs)
+
+
+def _use_write_ahead_log(connection: Connection) -> None:
+    """Switch an empty database to WAL, also while another process is doing so.
+
+    Two that switch at once would wait for each other for ever: SQLite answers one of them "locked"
+    without waiting (https://www.sqlite.org/c3ref/busy_handler.html), so that one asks again.
+    """
+    deadline = time.monotonic() + _BUSY_SECONDS
+    while True:
+        try:
+            connection.exec_driver_sql("PRAGMA journal_mode=WAL")
+            return
+        except DBAPIError as error:
+            if "locked" not in str(error.orig) or time.monotonic() > deadline:
+                raise
+            time.sleep(_BUSY_PAUSE_SECONDS)
 
 
 def _sqlite_engine(url: URL, *, read_only: bool) -> Engine:
