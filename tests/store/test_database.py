@@ -20,8 +20,7 @@ from sqlalchemy.engine import make_url
 from assistants_server import errors
 from assistants_server.domain.drafts import ThreadDraft
 from assistants_server.domain.records import Page
-from assistants_server.store import database as database_module
-from assistants_server.store import rows, schema, threads
+from assistants_server.store import rows, schema, sqlite, threads
 from assistants_server.store.database import Database, DatabaseError
 
 
@@ -88,10 +87,10 @@ def test_processes_that_switch_an_empty_file_to_the_write_ahead_log_wait_for_eac
     """Without waiting, one in twenty rounds of these had a process that could not start."""
 
     def start(path: Path, together: threading.Barrier) -> None:
-        engine = database_module._sqlite_engine(make_url(f"sqlite:///{path}"), read_only=False)
+        engine = sqlite._engine(make_url(f"sqlite:///{path}"), read_only=False)
         with engine.connect() as connection:
             together.wait()
-            database_module._use_write_ahead_log(connection)
+            sqlite._use_write_ahead_log(connection)
             assert connection.exec_driver_sql("PRAGMA journal_mode").scalar_one() == "wal"
             connection.exec_driver_sql("BEGIN IMMEDIATE")
             connection.exec_driver_sql("CREATE TABLE IF NOT EXISTS started (at)")
@@ -154,7 +153,7 @@ async def test_a_full_disk_is_said_and_nothing_of_the_transaction_remains(tmp_pa
 async def test_a_database_held_by_another_program_is_said_to_be_busy(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("assistants_server.store.database._BUSY_SECONDS", 0.01)
+    monkeypatch.setattr("assistants_server.store.sqlite._BUSY_SECONDS", 0.01)
     path = tmp_path / "assistants.db"
     database = await Database.open(f"sqlite:///{path}")
     other = sqlite3.connect(path, isolation_level=None)
