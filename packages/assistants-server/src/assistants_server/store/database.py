@@ -90,9 +90,7 @@ class Database:
         path = Path(url.database)
 
         try:
-            lanes = await asyncio.get_running_loop().run_in_executor(
-                None, open_lanes, url, path
-            )
+            lanes = await asyncio.get_running_loop().run_in_executor(None, open_lanes, url, path)
         except (OSError, DBAPIError) as error:
             reason = error.strerror if isinstance(error, OSError) else str(error.orig)
             raise DatabaseError(f"Cannot open the database {path}: {reason}.") from error
@@ -233,5 +231,3 @@ def _call(
     connection: Connection,
 ) -> T:
     return function(connection, *args, **kwargs)
-
-

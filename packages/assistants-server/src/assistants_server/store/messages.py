@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import sqlalchemy as sa
@@ -260,34 +261,64 @@ def newest_position(connection: Connection, thread_id: str) -> int:
     )
 
 
-def newest(
-    connection: Connection,
-    thread_id: str,
-    *,
-    first_position: int,
-    excluded: Sequence[str],
-    tokens: int,
-) -> Iterator[Message]:
-    """The thread's messages from the newest back, until they fill ``tokens`` (estimated).
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Window:
+    """What of a thread is to be seen: from ``first_position`` on, without the ``excluded`` ids, the
+    newest messages that fit ``tokens`` (estimated), and the newest one at least."""
+
+    first_position: int
+    excluded: Sequence[str]
+    tokens: int
+
+
+def newest(connection: Connection, thread_id: str, window: Window) -> Sequence[Message]:
+    """What is in the window, newest first.
 
     Reads in bounded slices, so a long thread costs what the model's window holds and no more.
-    Always yields at least the newest message.
     """
+    found: list[Message] = []
+    left: int | None = window.tokens
     before = _BEHIND_ALL
-    left = tokens
-    while True:
-        place = {"thread_id": thread_id, "first_position": first_position, "before": before}
-        found = connection.execute(_SHOWN, {**place, "slice": _SLICE}).all()
-        for row in found:
-            if row.id in excluded:
-                continue
-            left -= row.tokens
-            if left < 0 and left + row.tokens < tokens:
-                return
-            yield _record(row)
-        if len(found) < _SLICE:
-            return
-        before = found[-1].seq
+    while left is not None:
+        rows_found = _slice(connection, thread_id, window, before=before, size=_SLICE)
+        left = _fill(found, rows_found, window, left)
+        if len(rows_found) < _SLICE:
+            break
+        before = rows_found[-1].seq
+    return found
+
+
+def newest_of_few(
+    connection: Connection, thread_id: str, window: Window, *, most: int
+) -> Sequence[Message] | None:
+    """The same, of a thread with at most so many messages in reach; ``None`` for a longer one."""
+    rows_found = _slice(connection, thread_id, window, before=_BEHIND_ALL, size=most + 1)
+    if len(rows_found) > most:
+        return None
+    found: list[Message] = []
+    _fill(found, rows_found, window, window.tokens)
+    return found
+
+
+def _slice(
+    connection: Connection, thread_id: str, window: Window, *, before: int, size: int
+) -> Sequence[Row[Any]]:
+    place = {"thread_id": thread_id, "first_position": window.first_position, "before": before}
+    return connection.execute(_SHOWN, {**place, "slice": size}).all()
+
+
+def _fill(
+    found: list[Message], rows_found: Sequence[Row[Any]], window: Window, left: int
+) -> int | None:
+    """Append what fits; returns the tokens left, ``None`` once something did not fit."""
+    for row in rows_found:
+        if row.id in window.excluded:
+            continue
+        left -= row.tokens
+        if left < 0 and found:
+            return None
+        found.append(_record(row))
+    return left
 
 
 _SLICE = 200
