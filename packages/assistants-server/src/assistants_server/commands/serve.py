@@ -92,9 +92,8 @@ def serve(
             "reaches it could use it. Make one with: assistants-server keys create NAME"
         )
     listener = _listen(settings)
-    server = _Server(create_app(settings), settings, listener)
     try:
-        server.run(sockets=[listener])
+        _Server(create_app(settings), settings, listener).run(sockets=[listener])
     except (ApiError, ProviderError) as error:
         options.give_up(error.message)
     finally:

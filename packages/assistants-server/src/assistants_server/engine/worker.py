@@ -20,6 +20,7 @@ from .. import errors
 from ..clock import Clock
 from ..domain.records import Failure, Run
 from ..domain.run_events import RunEvent
+from ..log import run_id as logged_run
 from ..measurements import Measurements
 from ..providers.contract import ModelProvider
 from ..settings import Settings
@@ -160,7 +161,7 @@ class Worker:
         self._executions[run.id] = execution
         self._executing[run.project_id] += 1
         self._busy.set()
-        task = execution.begin()
+        task = self._begin(execution)
         self._tasks.add(task)
 
         def over(task: asyncio.Task[None]) -> None:
@@ -173,6 +174,13 @@ class Worker:
 
         task.add_done_callback(over)
         return log
+
+    def _begin(self, execution: RunExecution) -> asyncio.Task[None]:
+        token = logged_run.set(execution.run.id)  # for the lines of the execution's task
+        try:
+            return execution.begin()
+        finally:
+            logged_run.reset(token)
 
     def log(self, run_id: str) -> EventLog | None:
         """The events of a run that this process executes now."""
@@ -317,7 +325,7 @@ class Worker:
             )
             if taken is None:
                 continue
-            logger.info("taking over run %s (%s)", run.id, run.status)
+            logger.info("taking over a run", extra={"run_id": run.id, "status": run.status})
             if taken.status == "queued":
                 self.launch(taken)
             else:

@@ -99,7 +99,7 @@ async def _started(
         headers = REPLAYED
     except CallerLeft:
         raise ClientDisconnect from None
-    call.request.scope[STORED] = True
+    call.request.scope[STORED] = started.run.id
     if call.body.stream:
         return RunStream(
             started,
