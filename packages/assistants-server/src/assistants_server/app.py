@@ -19,6 +19,7 @@ from .providers.selection import select_provider
 from .routes import error_responses
 from .routes.endpoints import routes
 from .routes.keys import KeyRing
+from .routes.open_streams import OpenStreams
 from .routes.request_trace import RequestTrace
 from .routes.state import ServerState
 from .routes.table import ENDPOINTS
@@ -83,6 +84,7 @@ def create_app(
                 worker=worker,
                 runs=Runs(database=database, worker=worker, clock=time),
                 keys=KeyRing(database, time),
+                streams=OpenStreams(settings.max_open_streams, worker.measurements),
             )
             yield
 

@@ -86,6 +86,9 @@ class Settings(BaseSettings):
     max_active_runs: int = Field(
         default=1000, ge=1, description="Runs one project may have under way in one process."
     )
+    max_open_streams: int = Field(
+        default=2000, ge=1, description="Streams one project may have open in one process."
+    )
     metrics: bool = Field(
         default=True,
         description="Answer `/metrics`: numbers of all projects together, no key asked.",

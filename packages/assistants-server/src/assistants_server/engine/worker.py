@@ -119,12 +119,7 @@ class Worker:
         self.check_accepting()
         taken = self._creating[project_id] + self._executing[project_id]
         if taken >= self._settings.max_active_runs:
-            raise errors.TooManyRequests(
-                f"Too many runs at once: this server allows {self._settings.max_active_runs} "
-                "for a project.",
-                code="rate_limit_exceeded",
-                headers={"Retry-After": "1"},
-            )
+            raise errors.too_many_runs(self._settings.max_active_runs)
         self._creating[project_id] += 1
         try:
             yield
