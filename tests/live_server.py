@@ -31,6 +31,7 @@ from assistants_server.clock import Clock
 from assistants_server.providers.contract import ModelProvider
 from assistants_server.routes.state import ServerState
 from assistants_server.settings import Settings
+from assistants_server.tracing import Tracing
 
 BETA = {"OpenAI-Beta": "assistants=v2"}
 
@@ -73,13 +74,14 @@ async def live_server(
     data: Path,
     clock: Clock | None = None,
     provider: ModelProvider | None = None,
+    tracing: Tracing | None = None,
     port: int = 0,
     **settings: Any,
 ) -> AsyncIterator[LiveServer]:
     """Serve on a free port of the loopback. ``settings`` are fields of ``Settings``."""
     # Nobody answers on the discard port; tests that need a model name one.
     known = Settings(data=data, **{"upstream_url": "http://127.0.0.1:9/v1", **settings})
-    app = create_app(known, clock=clock, provider=provider)
+    app = create_app(known, clock=clock, provider=provider, tracing=tracing)
     # uvicorn's protocol without its Server: that one polls, sleeps and takes the signals.
     traffic = Traffic(app)
     config = uvicorn.Config(

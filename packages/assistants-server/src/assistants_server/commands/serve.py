@@ -91,10 +91,10 @@ def serve(
             f"Refusing to listen on {settings.host}: this server has no keys, so anybody who "
             "reaches it could use it. Make one with: assistants-server keys create NAME"
         )
+    _use_all_descriptors()
     listener = _listen(settings)
-    server = _Server(create_app(settings), settings, listener)
     try:
-        server.run(sockets=[listener])
+        _Server(create_app(settings), settings, listener).run(sockets=[listener])
     except (ApiError, ProviderError) as error:
         options.give_up(error.message)
     finally:
@@ -121,6 +121,18 @@ def _listen(settings: Settings) -> socket.socket:
         where = f"{settings.host}:{settings.port}"
         reason = os.strerror(error.errno) if error.errno and error.errno > 0 else str(error)
         options.give_up(f"Cannot listen on {where}: {reason}.")
+
+
+def _use_all_descriptors() -> None:
+    """A stream takes a file descriptor and its model's call another. Many systems give a process
+    1,024 until it asks for what it may have."""
+    try:
+        import resource
+    except ImportError:  # Windows has no such limit
+        return
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.suppress(ValueError, OSError):  # macOS calls it unlimited and refuses that
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 class _Server(uvicorn.Server):

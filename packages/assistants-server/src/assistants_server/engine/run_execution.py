@@ -120,7 +120,7 @@ class RunExecution:
             # The run's state is what the store last took; the worker settles it when it can.
             self.log.append(StreamFault(error.message))
         except Exception:
-            logger.exception("run %s failed", self.run.id)
+            logger.exception("run failed", extra={"run_id": self.run.id})
             await self._fail(_OUR_FAULT)
         finally:
             self.log.close()

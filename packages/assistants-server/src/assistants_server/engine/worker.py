@@ -20,6 +20,7 @@ from .. import errors
 from ..clock import Clock
 from ..domain.records import Failure, Run
 from ..domain.run_events import RunEvent
+from ..log import run_id as logged_run
 from ..measurements import Measurements
 from ..providers.contract import ModelProvider
 from ..settings import Settings
@@ -121,12 +122,7 @@ class Worker:
         self.check_accepting()
         taken = self._creating[project_id] + self._executing[project_id]
         if taken >= self._settings.max_active_runs:
-            raise errors.TooManyRequests(
-                f"Too many runs at once: this server allows {self._settings.max_active_runs} "
-                "for a project.",
-                code="rate_limit_exceeded",
-                headers={"Retry-After": "1"},
-            )
+            raise errors.too_many_runs(self._settings.max_active_runs)
         self._creating[project_id] += 1
         try:
             yield
@@ -166,7 +162,7 @@ class Worker:
         self._executions[run.id] = execution
         self._executing[run.project_id] += 1
         self._busy.set()
-        task = execution.begin()
+        task = self._begin(execution)
         self._tasks.add(task)
 
         def over(task: asyncio.Task[None]) -> None:
@@ -179,6 +175,13 @@ class Worker:
 
         task.add_done_callback(over)
         return log
+
+    def _begin(self, execution: RunExecution) -> asyncio.Task[None]:
+        token = logged_run.set(execution.run.id)  # for the lines of the execution's task
+        try:
+            return execution.begin()
+        finally:
+            logged_run.reset(token)
 
     def log(self, run_id: str) -> EventLog | None:
         """The events of a run that this process executes now."""
@@ -323,7 +326,7 @@ class Worker:
             )
             if taken is None:
                 continue
-            logger.info("taking over run %s (%s)", run.id, run.status)
+            logger.info("taking over a run", extra={"run_id": run.id, "status": run.status})
             if await self._can_still_be_told(taken):
                 self.launch(taken)
             else:

@@ -15,7 +15,7 @@ import asyncio
 import json
 import logging
 import re
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from typing import Any, cast
 
 import httpx2
@@ -216,7 +216,7 @@ class ChatCompletions:
         while True:
             body = self._body(request)
             try:
-                return await self._post(body)
+                return await self._post(body, request.headers)
             except openai.APIError as error:
                 if self._learns(error, body):
                     continue
@@ -227,16 +227,19 @@ class ChatCompletions:
             attempts += 1
             await self._clock.sleep(delay)
 
-    async def _post(self, body: dict[str, Any]) -> httpx2.Response:
+    async def _post(self, body: dict[str, Any], headers: Mapping[str, str]) -> httpx2.Response:
         try:
             content = orjson.dumps(body)
         except TypeError:  # half a surrogate pair in somebody's text: no server reads it
             content = json.dumps(body, ensure_ascii=False).encode("utf-8", "replace")
+        options = self._options
+        if headers:
+            options = {"headers": {**options.get("headers", {}), **headers}}
         response = await self._client.post(
             "/chat/completions",
             cast_to=httpx2.Response,
             content=content,
-            options=self._options,
+            options=options,
             stream=True,
             stream_cls=openai.AsyncStream[Any],
         )
