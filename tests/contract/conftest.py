@@ -8,8 +8,11 @@ from pathlib import Path
 import httpx2
 import openai
 import pytest
+from tests.databases import database_url, postgres_server, postgres_url
 from tests.live_server import LiveServer, live_server
 from tests.upstream import Upstream
+
+__all__ = ["database_url", "postgres_server", "postgres_url"]
 
 
 @pytest.fixture

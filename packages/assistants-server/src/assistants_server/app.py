@@ -9,6 +9,7 @@ from starlette.applications import Starlette
 from starlette.middleware import Middleware
 
 from .clock import Clock, SystemClock
+from .engine.model_names import ModelNames
 from .engine.runs import Runs
 from .engine.worker import Worker
 from .providers.contract import ModelProvider
@@ -43,7 +44,14 @@ def create_app(
         try:
             models = select_provider(settings) if provider is None else provider
             try:
-                worker = Worker(database=database, provider=models, clock=time, settings=settings)
+                names = ModelNames(database, settings.models)
+                worker = Worker(
+                    database=database,
+                    provider=models,
+                    names=names,
+                    clock=time,
+                    settings=settings,
+                )
                 await worker.start()
                 try:
                     app.state.server = ServerState(
@@ -51,6 +59,7 @@ def create_app(
                         clock=time,
                         database=database,
                         provider=models,
+                        model_names=names,
                         worker=worker,
                         runs=Runs(database=database, worker=worker, clock=time),
                         keys=KeyRing(database, time),

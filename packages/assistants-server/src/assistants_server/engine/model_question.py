@@ -9,16 +9,23 @@ from ..providers.contract import ModelProvider
 from ..store import conversation
 from ..store.database import Database
 from .images import data_url
+from .model_names import ModelNames
 
 
 async def question(
-    run: Run, *, database: Database, provider: ModelProvider, tool_history: bool
+    run: Run,
+    *,
+    database: Database,
+    provider: ModelProvider,
+    names: ModelNames,
+    tool_history: bool,
 ) -> ModelRequest | None:
     """What to ask for the run's next turn; ``None`` if its prompt bound leaves no room.
 
     One bounded read of the thread, however long it is.
     """
-    budget = model_input.prompt_budget(run, window=provider.context_window(run.model))
+    model = names.resolve(run.project_id, run.model)
+    budget = model_input.prompt_budget(run, window=provider.context_window(model))
     if run.max_prompt_tokens is not None and budget <= 0:
         return None
     shown = await database.read(conversation.read, run, tokens=budget, tool_history=tool_history)
@@ -27,7 +34,7 @@ async def question(
     if run.max_completion_tokens is not None:
         completion_left = max(1, run.max_completion_tokens - run.usage.completion_tokens)
     return ModelRequest(
-        model=run.model,
+        model=model,
         messages=model_input.build(
             run,
             shown.messages,

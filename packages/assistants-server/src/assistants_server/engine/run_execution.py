@@ -28,6 +28,7 @@ from ..store.database import Database, DatabaseError
 from ..store.run_endings import Ending, Outcome, Unstored
 from . import announcements
 from .event_log import EventLog
+from .model_names import ModelNames
 from .model_question import question
 from .turn_record import RunLost, TurnRecord
 
@@ -61,6 +62,7 @@ class RunExecution:
         *,
         database: Database,
         provider: ModelProvider,
+        names: ModelNames,
         clock: Clock,
         tool_history: bool,
         measurements: Measurements,
@@ -69,6 +71,7 @@ class RunExecution:
         self.log = log
         self._database = database
         self._provider = provider
+        self._names = names
         self._clock = clock
         self._tool_history = tool_history
         self._measured = measurements
@@ -127,6 +130,7 @@ class RunExecution:
                 self.run,
                 database=self._database,
                 provider=self._provider,
+                names=self._names,
                 tool_history=self._tool_history,
             )
             if request is None:

@@ -28,12 +28,14 @@ from ..store.database import Database, DatabaseError
 from ..store.run_creation import Claim
 from ..store.run_endings import Ending, Outcome, Unstored
 from .event_log import EventLog
+from .model_names import ModelNames
 from .run_execution import RunExecution, Stop
 
 logger = logging.getLogger(__name__)
 
 CHECKPOINT_SECONDS = 1.0
 _SWEEPS_PER_LEASE = 5  # a lease survives four sweeps that fail or come late
+SWEEP_SECONDS = 5.0  # at least so often, however long the lease: commands change model names
 _SWEEP_LIMIT = 100  # runs settled in one sweep, so that a sweep stays short
 _CLEARING_SECONDS = 60
 _UPLOAD_SECONDS = 3600  # an upload that has not finished by then has broken off
@@ -49,11 +51,18 @@ SHUT_DOWN = Failure(
 
 class Worker:
     def __init__(
-        self, *, database: Database, provider: ModelProvider, clock: Clock, settings: Settings
+        self,
+        *,
+        database: Database,
+        provider: ModelProvider,
+        names: ModelNames,
+        clock: Clock,
+        settings: Settings,
     ) -> None:
         self.id = f"worker_{secrets.token_hex(8)}"
         self._database = database
         self._provider = provider
+        self._names = names
         self._clock = clock
         self._settings = settings
         self.measurements = Measurements()
@@ -153,6 +162,7 @@ class Worker:
             log,
             database=self._database,
             provider=self._provider,
+            names=self._names,
             clock=self._clock,
             tool_history=self._settings.tool_history,
             measurements=self.measurements,
@@ -243,7 +253,8 @@ class Worker:
 
     async def _keep_sweeping(self) -> None:
         while True:
-            await self._clock.sleep(self._settings.lease / _SWEEPS_PER_LEASE)
+            pause = self._settings.lease / _SWEEPS_PER_LEASE
+            await self._clock.sleep(min(pause, SWEEP_SECONDS))
             try:
                 await self._sweep()
             except DatabaseError as error:
@@ -255,6 +266,7 @@ class Worker:
         await self._renew()
         await self._settle_orphans()
         await self._expire_overdue()
+        await self._names.refresh()
         now = int(self._clock.now())
         if now >= self._clearing_due:
             self._clearing_due = now + _CLEARING_SECONDS

@@ -5,7 +5,6 @@ SQLite one thread owns the writing connection and groups what is waiting into on
 savepoint each, so that one refused transaction does not undo its neighbours); a few threads read.
 Measured against one pooled connection per writer this is faster by an order of magnitude, and the
 durable ``synchronous=FULL`` costs almost nothing. On PostgreSQL both kinds run on an asyncpg pool.
-
 No other module knows which database this is.
 """
 
