@@ -125,7 +125,7 @@ async def long_thread(database: Database, name: str, length: int, operations: in
         model="m",
     )
 
-    view = View(window=lambda model: WINDOW, tool_history=True)
+    view = View(window=lambda run: WINDOW, tool_history=True)
 
     async def read() -> None:
         await database.read(conversation.read, run, view)

@@ -20,7 +20,7 @@ from sqlalchemy.engine import make_url
 from assistants_server import errors
 from assistants_server.domain.drafts import ThreadDraft
 from assistants_server.domain.records import Page
-from assistants_server.store import rows, schema, sqlite, threads
+from assistants_server.store import model_names, rows, schema, sqlite, threads
 from assistants_server.store.database import Database, DatabaseError
 
 
@@ -59,10 +59,43 @@ async def test_migrations_make_the_tables_that_the_code_uses(database: Database)
     assert await database.read(differences) == []
 
 
-def test_the_newest_migration_is_the_one_that_a_start_checks_for() -> None:
+def test_the_migrations_are_the_revisions_that_a_start_knows() -> None:
     config = Config()
     config.set_main_option("script_location", str(Path(schema.__file__).parent / "migrations"))
-    assert ScriptDirectory.from_config(config).get_current_head() == schema.HEAD
+    scripts = ScriptDirectory.from_config(config)
+    revisions = [script.revision for script in scripts.walk_revisions()]
+    assert revisions[::-1] == list(schema.REVISIONS)
+    assert scripts.get_current_head() == schema.HEAD
+
+
+def of_a_newer_version(connection: Connection) -> None:
+    connection.execute(sa.text("UPDATE alembic_version SET version_num = '9999'"))
+
+
+async def test_a_database_of_a_newer_version_is_refused_in_a_sentence(database_url: str) -> None:
+    database = await Database.open(database_url)
+    await database.write(of_a_newer_version)
+    with pytest.raises(DatabaseError, match="at revision 9999, of a newer assistants-server"):
+        await Database.open(database_url)
+    assert await database.read(schema.current) == "9999"
+    await database.close()
+
+
+async def test_an_older_database_is_brought_up_to_date(database_url: str) -> None:
+    database = await Database.open(database_url)
+    thread = await database.write(threads.create, "default", ThreadDraft(), now=1)
+
+    def back_to_the_first(connection: Connection) -> None:
+        connection.execute(sa.text("DROP TABLE model_names"))
+        connection.execute(sa.text("UPDATE alembic_version SET version_num = '0001'"))
+
+    await database.write(back_to_the_first)
+    await database.close()
+    database = await Database.open(database_url)
+    assert await database.read(schema.current) == schema.HEAD
+    assert await database.read(threads.get, "default", thread.id) == thread
+    assert await database.read(model_names.read) == {}
+    await database.close()
 
 
 async def test_opening_twice_keeps_what_is_there(database_url: str) -> None:

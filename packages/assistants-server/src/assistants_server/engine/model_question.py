@@ -14,14 +14,14 @@ def has_room(run: Run, *, window: int) -> bool:
     return run.max_prompt_tokens is None or model_input.prompt_budget(run, window=window) > 0
 
 
-def question(run: Run, shown: Conversation) -> ModelRequest:
-    """What to ask for the run's next turn."""
+def question(run: Run, shown: Conversation, *, model: str) -> ModelRequest:
+    """What to ask ``model``, which answers for the run's, for the next turn."""
     tools = model_input.function_tools(run)
     completion_left = None
     if run.max_completion_tokens is not None:
         completion_left = max(1, run.max_completion_tokens - run.usage.completion_tokens)
     return ModelRequest(
-        model=run.model,
+        model=model,
         messages=model_input.build(
             run,
             shown.messages,

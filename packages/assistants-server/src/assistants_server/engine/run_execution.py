@@ -31,6 +31,7 @@ from ..store.run_endings import Ending, Outcome, Unstored
 from ..store.turn import Begun
 from . import announcements
 from .event_log import EventLog
+from .model_names import ModelNames
 from .model_question import has_room, question
 from .turn_record import RunLost, TurnRecord
 
@@ -64,6 +65,7 @@ class RunExecution:
         *,
         database: Database,
         provider: ModelProvider,
+        names: ModelNames,
         clock: Clock,
         view: View,
         measurements: Measurements,
@@ -74,6 +76,7 @@ class RunExecution:
         self.log = log
         self._database = database
         self._provider = provider
+        self._names = names
         self._clock = clock
         self._view = view
         self._measured = measurements
@@ -128,12 +131,13 @@ class RunExecution:
     async def _one_turn(self) -> None:
         """With function tools a run has one turn per claim: it ends, or waits for the client."""
         shown = await self._begin()
-        if not has_room(self.run, window=self._view.window(self.run.model)):
+        if not has_room(self.run, window=self._view.window(self.run)):
             await self._finish(Outcome(cause="bound", reason="max_prompt_tokens"))
             return
         if shown is None:
             shown = await self._database.read(conversation.read, self.run, self._view)
-        request = question(self.run, shown)
+        model = self._names.resolve(self.run.project_id, self.run.model)
+        request = question(self.run, shown, model=model)
         pieces = self._provider.stream(request)
         try:
             batch = await self._next(pieces)

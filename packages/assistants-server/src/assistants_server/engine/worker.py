@@ -31,12 +31,14 @@ from ..store.run_creation import Claim
 from ..store.run_endings import Ending, Outcome, Unstored
 from ..store.turn import Begun
 from .event_log import EventLog
+from .model_names import ModelNames
 from .run_execution import RunExecution, Stop
 
 logger = logging.getLogger(__name__)
 
 CHECKPOINT_SECONDS = 1.0
 _SWEEPS_PER_LEASE = 5  # a lease survives four sweeps that fail or come late
+SWEEP_SECONDS = 5.0  # at least so often, however long the lease: commands change model names
 _SWEEP_LIMIT = 100  # runs settled in one sweep, so that a sweep stays short
 _CLEARING_SECONDS = 60
 _UPLOAD_SECONDS = 3600  # an upload that has not finished by then has broken off
@@ -52,14 +54,21 @@ SHUT_DOWN = Failure(
 
 class Worker:
     def __init__(
-        self, *, database: Database, provider: ModelProvider, clock: Clock, settings: Settings
+        self,
+        *,
+        database: Database,
+        provider: ModelProvider,
+        names: ModelNames,
+        clock: Clock,
+        settings: Settings,
     ) -> None:
         self.id = f"worker_{secrets.token_hex(8)}"
         self._database = database
         self._provider = provider
+        self._names = names
         self._clock = clock
         self._settings = settings
-        self.view = View(provider.context_window, settings.tool_history)
+        self.view = View(self._window, settings.tool_history)
         self.measurements = Measurements()
         self._executions: dict[str, RunExecution] = {}
         self._tasks: set[asyncio.Task[None]] = set()
@@ -71,6 +80,10 @@ class Worker:
         self._creating: Counter[str] = Counter()  # requests for a run, by project
         self._executing: Counter[str] = Counter()
         self._draining = False
+
+    def _window(self, run: Run) -> int:
+        model = self._names.resolve(run.project_id, run.model)
+        return self._provider.context_window(model)
 
     # Life
 
@@ -154,6 +167,7 @@ class Worker:
             log,
             database=self._database,
             provider=self._provider,
+            names=self._names,
             clock=self._clock,
             view=self.view,
             measurements=self.measurements,
@@ -252,7 +266,8 @@ class Worker:
 
     async def _keep_sweeping(self) -> None:
         while True:
-            await self._clock.sleep(self._settings.lease / _SWEEPS_PER_LEASE)
+            pause = self._settings.lease / _SWEEPS_PER_LEASE
+            await self._clock.sleep(min(pause, SWEEP_SECONDS))
             try:
                 await self._sweep()
             except DatabaseError as error:
@@ -264,6 +279,7 @@ class Worker:
         await self._renew()
         await self._settle_orphans()
         await self._expire_overdue()
+        await self._names.refresh()
         now = int(self._clock.now())
         if now >= self._clearing_due:
             self._clearing_due = now + _CLEARING_SECONDS

@@ -63,6 +63,10 @@ def explain_in_stream(body: Any, question: Question) -> ProviderError:
     words = f"{fields.get('code')} {fields.get('type')}"
     if status == 429 or "rate_limit" in words or "quota" in words or "overloaded" in words:
         return _limited(fields, question)
+    if status == 401 or "invalid_api_key" in words:
+        return _wrong_key(body, question)
+    if status == 403:
+        return _forbidden(body, question)
     if _TOO_LONG.search(f"{words} {fields.get('message')}"):
         return _too_long(question)
     return ProviderError(
@@ -113,26 +117,31 @@ def _cut(error: Any, question: Question) -> ProviderError:
 
 
 def _bad_url(error: Any, question: Question) -> ProviderError:
-    return ProviderError(f"The upstream URL is not one that can be called ({question.host}).")
+    return ProviderError(
+        f"The upstream URL is not one that can be called ({question.host}).", code="invalid_prompt"
+    )
 
 
 def _wrong_key(error: Any, question: Question) -> ProviderError:
     return ProviderError(
         f"{question.host} does not accept the key. Set OPENAI_API_KEY or ASSISTANTS_UPSTREAM_KEY "
-        "to a valid one."
+        "to a valid one.",
+        code="invalid_prompt",
     )
 
 
 def _forbidden(error: Any, question: Question) -> ProviderError:
     return ProviderError(
-        f"{question.host} does not allow this key to use the model {question.model}."
+        f"{question.host} does not allow this key to use the model {question.model}.",
+        code="invalid_prompt",
     )
 
 
 def _unknown(error: Any, question: Question) -> ProviderError:
     return ProviderError(
         f"{question.host} has no model {question.model}, or no Chat Completions API at this URL. "
-        "Another model can be put in its place with ASSISTANTS_MODELS."
+        "Another model can be put in its place with ASSISTANTS_MODELS.",
+        code="invalid_prompt",
     )
 
 

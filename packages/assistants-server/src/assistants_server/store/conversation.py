@@ -26,13 +26,14 @@ class Conversation:
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """How much of a thread runs show their models: ``window`` tells a model's, in tokens."""
+    """How much of a thread runs show their models: ``window`` tells the context window of the one
+    that a run asks, in tokens. It is called in any thread."""
 
-    window: Callable[[str], int]
+    window: Callable[[Run], int]
     tool_history: bool
 
     def on(self, run: Run) -> messages.Window:
-        budget = model_input.prompt_budget(run, window=self.window(run.model))
+        budget = model_input.prompt_budget(run, window=self.window(run))
         return messages.Window(
             first_position=run.first_position, excluded=run.excluded_ids, tokens=budget
         )

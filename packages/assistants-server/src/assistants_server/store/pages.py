@@ -44,12 +44,13 @@ def fetch(
     """
     key = tuple_(table.c.created_at, table.c.seq)
     newest_first = page.order == "desc"
+    whole = query
     if page.after is not None:
-        place = _place(connection, table, query, "after", page.after, scope)
+        place = _place(connection, table, whole, "after", page.after, scope)
         query = query.where(key < place if newest_first else key > place)
     backwards = page.before is not None and page.after is None
     if page.before is not None:
-        place = _place(connection, table, query, "before", page.before, scope)
+        place = _place(connection, table, whole, "before", page.before, scope)
         query = query.where(key > place if newest_first else key < place)
     # `before` alone asks for the nearest entries, so it reads away from the cursor and turns round.
     descending = newest_first != backwards

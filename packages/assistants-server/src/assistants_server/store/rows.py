@@ -283,6 +283,15 @@ api_keys = Table(
     sqlite_autoincrement=True,
 )
 
+# Models that stored assistants name and that a project calls by another name today.
+model_names = Table(
+    "model_names",
+    metadata,
+    Column("project_id", String(64), primary_key=True),
+    Column("name", String(256), primary_key=True),
+    Column("target", String(256), nullable=False),
+)
+
 # Answers to requests that carried an Idempotency-Key, written in the transaction of their effect.
 # Paths are digested because no index takes one of any length.
 idempotent_requests = Table(

@@ -114,7 +114,9 @@ def create(
         if runs.by_key(connection, thread_id, wishes.run_key) is not None:
             raise errors.run_key_exists(wishes.run_key)
 
-    answers = {output.tool_call_id: output.output for output in wishes.tool_outputs}
+    # Of two outputs for one call the second finds it answered already.
+    outputs = list({one.tool_call_id: one for one in reversed(wishes.tool_outputs)}.values())[::-1]
+    answers = {output.tool_call_id: output.output for output in outputs}
     ended: list[Ending] = []
     for wish in wishes.end_runs:
         runs.bury_key(connection, thread_id, wish.run_key)
@@ -144,7 +146,7 @@ def create(
     messages.discard(connection, thread_id, wishes.delete_messages)
     messages.edit(connection, thread_id, wishes.edit_messages)
 
-    before = messages.newest_position(connection, thread_id) if wishes.tool_outputs else 0
+    before = messages.newest_position(connection, thread_id) if outputs else 0
     added = [
         messages.from_draft(thread_id, message, now=now) for message in draft.additional_messages
     ]
@@ -155,7 +157,7 @@ def create(
     run = replace(run, first_position=_first_position(connection, run))
     _check_content(connection, run, draft.additional_messages)
     runs.insert(connection, run)
-    _record_outputs(connection, run, wishes.tool_outputs, after_position=before, now=now)
+    _record_outputs(connection, run, outputs, after_position=before, now=now)
     return Created(run=run, ended=ended)
 
 

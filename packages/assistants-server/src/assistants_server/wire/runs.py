@@ -38,6 +38,8 @@ from .tools import (
 )
 
 ObjectId = Annotated[str, Field(min_length=1, max_length=256)]
+CallId = Annotated[str, Field(min_length=1)]
+"""The model's own; some gateways hide kilobytes of their state in it."""
 RunKey = Annotated[str, Field(min_length=1, max_length=256)]
 ObjectIds = Annotated[list[ObjectId], Field(max_length=LARGEST_ARRAY)]
 
@@ -103,7 +105,7 @@ class EndRunBody(Closed):
 
 
 class CarriedOutputBody(Closed):
-    tool_call_id: ObjectId
+    tool_call_id: CallId
     output: str | None = None
     name: Annotated[str, Field(min_length=1, max_length=256)] | None = None
     arguments: str | None = None
@@ -129,7 +131,7 @@ class _Extensions(Closed):
     tool_outputs: Annotated[list[CarriedOutputBody], Field(max_length=LARGEST_ARRAY)] | None = None
     edit_messages: Annotated[list[EditMessage], Field(max_length=LARGEST_ARRAY)] | None = None
     delete_messages: ObjectIds | None = None
-    exclude_messages: ObjectIds | None = None
+    exclude_messages: Annotated[list[CallId], Field(max_length=LARGEST_ARRAY)] | None = None
     on_disconnect: Literal["continue", "cancel"] | None = None
 
     def _extensions(self) -> RunExtensions:
@@ -184,7 +186,7 @@ class ModifyRun(Closed):
 
 
 class ToolOutputBody(Closed):
-    tool_call_id: ObjectId
+    tool_call_id: CallId
     output: str | None = None
 
 
