@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from types import TracebackType
@@ -24,19 +24,27 @@ Said = list[tuple[str, str]]
 
 
 class CountingTransport(httpx2.AsyncBaseTransport):
-    """Passes requests on and remembers them. ``before`` and ``after`` may spoil one."""
+    """Passes requests on and remembers them. ``before`` and ``after`` may spoil one, ``answered``
+    may hold back the answer to one that the server has taken."""
 
     def __init__(self) -> None:
         self._inner = httpx2.AsyncHTTPTransport()
         self.requests: list[str] = []
         self.before: Callable[[httpx2.Request], None] | None = None
         self.after: Callable[[httpx2.Request, httpx2.Response], httpx2.Response] | None = None
+        self.answered: Callable[[httpx2.Request], Awaitable[None]] | None = None
 
     async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
         self.requests.append(f"{request.method} {_shape(request.url.path)}")
         if self.before is not None:
             self.before(request)
         response = await self._inner.handle_async_request(request)
+        if self.answered is not None:
+            try:
+                await self.answered(request)
+            except BaseException:
+                await response.aclose()
+                raise
         return response if self.after is None else self.after(request, response)
 
     async def aclose(self) -> None:

@@ -62,6 +62,10 @@ class AssistantLLMStream(llm.LLMStream):
             handler=self._make_handler if custom else None,
         )
 
+    @property
+    def done(self) -> bool:
+        return self._task.done()
+
     async def aclose(self) -> None:
         await super().aclose()
         self._conversation.turns.ended(self._call.snapshot.turn)
@@ -69,8 +73,9 @@ class AssistantLLMStream(llm.LLMStream):
     async def _run(self) -> None:
         conversation = self._conversation
         try:
+            conversation.check(turn=True)
             async with conversation.lock:
-                await conversation.ready()
+                await conversation.ready(patience=self._call.patience)
                 conversation.ledger = conversation.ledger.voided(self._call.keys)
                 await self._turn()
         except Exception as error:
@@ -81,17 +86,18 @@ class AssistantLLMStream(llm.LLMStream):
             conversation.turns.ended(self._call.snapshot.turn)
 
     async def _turn(self) -> None:
-        await self._conversation.refresh(self._call.snapshot)
+        conversation, snapshot = self._conversation, self._call.snapshot
         for left in reversed(range(_RECOVERIES)):
-            decided = self._conversation.plan(self._call.snapshot)
-            attempt = Attempt(self._call, decided)
+            attempt: Attempt | None = None
             try:
+                await conversation.refresh(snapshot.entries, patience=self._call.patience)
+                attempt = Attempt(self._call, conversation.plan(snapshot))
                 events = await attempt.start()
             except openai.APIStatusError as error:
-                attempt.refused(error)
-                if left and await self._conversation.recover(
-                    error, self._call.snapshot, attempt.plan
-                ):
+                if attempt is not None:
+                    attempt.refused(error)
+                decided = attempt.plan if attempt is not None else None
+                if left and await conversation.recover(error, snapshot, decided):
                     continue
                 raise
             await attempt.follow(events)
