@@ -99,13 +99,13 @@ class Caller:
     async def session(
         self, agent: Agent | None = None, **options: Any
     ) -> AsyncIterator[AgentSession[None]]:
+        """A session in text mode, of this LLM unless ``options`` name another one around it."""
         session: AgentSession[None] = AgentSession(
-            llm=self.llm,
             vad=None,
             conn_options=SessionConnectOptions(
                 llm_conn_options=APIConnectOptions(max_retry=2, retry_interval=0.0, timeout=10.0)
             ),
-            **options,
+            **{"llm": self.llm, **options},
         )
         async with session:
             await session.start(agent or Agent(instructions="You are Ana."))
