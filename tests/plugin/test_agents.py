@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from livekit.agents import Agent, AgentTask, RunContext, function_tool
 from livekit.agents.llm import ChatContext
+from livekit.agents.types import NOT_GIVEN
 from tests.plugin.agents import RUN, SUBMIT, Caller, Entering, model_saw, said
 from tests.plugin.test_tools import tool_outputs
 from tests.upstream import Upstream, call, say, stall
@@ -17,10 +18,7 @@ class AskName(AgentTask[str]):
     """Asks for a name; ends as soon as it has one."""
 
     def __init__(self, chat_ctx: ChatContext | None = None) -> None:
-        super().__init__(
-            instructions="Ask for the name.",
-            **({"chat_ctx": chat_ctx} if chat_ctx is not None else {}),
-        )
+        super().__init__(instructions="Ask for the name.", chat_ctx=chat_ctx or NOT_GIVEN)
         self.entered = asyncio.Event()
 
     async def on_enter(self) -> None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from livekit.agents import Agent, RunContext, function_tool
+from livekit.agents import Agent, RunContext, RunResult, function_tool
 from livekit.agents.llm import ChatContext
 from livekit.agents.voice.amd.classifier import AMDCategory, _AMDClassifier
 from tests.plugin.agents import RUN, SUBMIT, Caller, model_saw, said, settled
@@ -32,7 +32,7 @@ async def only_the_callers_thread_is_left(caller: Caller) -> None:
 async def test_livekits_judge(caller: Caller, upstream: Upstream) -> None:
     """It is answered by a tool call, which nobody answers."""
     async with caller.session() as session:
-        result = await session.run(user_input="one")
+        result: RunResult[None] = await session.run(user_input="one")
         upstream.script(call("check_intent", {"success": True, "reason": "it repeats"}))
         message = result.expect.next_event().is_message(role="assistant")
         with caller.counted() as requests:

@@ -6,7 +6,7 @@ import httpx2
 import pytest
 from livekit.agents import Agent, APIConnectOptions, APIError
 from livekit.agents.llm import ChatContext, ChatMessage
-from tests.plugin.agents import ADD, Caller, said
+from tests.plugin.agents import ADD, RUN, Caller, said
 from tests.upstream import Upstream, stall
 
 ONCE = APIConnectOptions(max_retry=0, timeout=10.0)
@@ -42,11 +42,11 @@ def hold_back(caller: Caller) -> list[httpx2.Request]:
     return held
 
 
-async def arrives(request: httpx2.Request) -> None:
+async def arrives(request: httpx2.Request) -> httpx2.Response:
     names = ("authorization", "content-type", "openai-beta", "idempotency-key")
     headers = {name: request.headers[name] for name in names if name in request.headers}
     async with httpx2.AsyncClient(timeout=30) as client:
-        await client.post(str(request.url), content=request.content, headers=headers)
+        return await client.post(str(request.url), content=request.content, headers=headers)
 
 
 @pytest.mark.parametrize("extensions", [False], ids=["standard"])
@@ -130,6 +130,38 @@ async def test_a_sync_that_arrives_after_its_sender_has_gone_on_changes_nothing(
         await arrives(held.pop())
         assert await caller.thread() == said(session.history)
         await session.run(user_input="three")
+        assert await caller.thread() == said(session.history)
+
+
+@pytest.mark.parametrize("extensions", [None], ids=["extensions"])
+@pytest.mark.parametrize("arrival", ["before the next turn", "after it"])
+async def test_a_turn_that_arrives_after_its_sender_has_gone_on_is_refused(
+    caller: Caller, upstream: Upstream, arrival: str
+) -> None:
+    """The user was answered by the retry; what comes late must not answer once more."""
+    held: list[httpx2.Request] = []
+
+    def hold(request: httpx2.Request) -> None:
+        if request.url.path.endswith("/runs"):
+            caller.wire.before = None
+            held.append(request)
+            raise httpx2.ReadError("the line is dead", request=request)
+
+    async with caller.session() as session:
+        await session.run(user_input="one")
+        caller.wire.before = hold
+        with caller.counted() as requests:
+            await session.run(user_input="two")
+        assert requests == [RUN, RUN]
+        if arrival == "after it":
+            await session.run(user_input="three")
+        asked = len(upstream.requests)
+        refusal = await arrives(held.pop())
+        assert (refusal.status_code, refusal.json()["error"]["code"]) == (400, "run_ended")
+        assert len(upstream.requests) == asked
+        with caller.counted() as requests:
+            await session.run(user_input="four")
+        assert requests == [RUN]
         assert await caller.thread() == said(session.history)
 
 
