@@ -17,10 +17,11 @@ from tests.upstream import Upstream, call, fail, say, stall
 
 
 class Understudy(LLM[Any]):
-    """Another provider's LLM: repeats the user, or is down."""
+    """Another provider's LLM: says its one answer, or repeats the user, or is down."""
 
-    def __init__(self, *, down: bool = False) -> None:
+    def __init__(self, *, answer: str = "", down: bool = False) -> None:
         super().__init__()
+        self.answer = answer
         self.down = down
         self.contexts: list[ChatContext] = []
 
@@ -36,7 +37,7 @@ class _Line(LLMStream):
         assert isinstance(self._llm, Understudy)
         if self._llm.down:
             raise APIConnectionError("the understudy is ill")
-        words = f"You said {self._chat_ctx.messages()[-1].raw_text_content}"
+        words = self._llm.answer or f"You said {self._chat_ctx.messages()[-1].raw_text_content}"
         self._event_ch.send_nowait(
             ChatChunk(id="u", delta=ChoiceDelta(role="assistant", content=words))
         )

@@ -46,7 +46,10 @@ async def arrives(request: httpx2.Request) -> httpx2.Response:
     names = ("authorization", "content-type", "openai-beta", "idempotency-key")
     headers = {name: request.headers[name] for name in names if name in request.headers}
     async with httpx2.AsyncClient(timeout=30) as client:
-        return await client.post(str(request.url), content=request.content, headers=headers)
+        response: httpx2.Response = await client.post(
+            str(request.url), content=request.content, headers=headers
+        )
+        return response
 
 
 @pytest.mark.parametrize("extensions", [False], ids=["standard"])
