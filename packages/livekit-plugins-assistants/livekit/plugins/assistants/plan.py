@@ -75,8 +75,8 @@ def plan(
 ) -> Plan:
     fates = fates or Fates()
     policy = policy or Policy()
-    if is_foreign(snapshot, ledger):
-        return Scratch(entries=snapshot.entries, answers=snapshot.answers)
+    if (scratch := aside(snapshot, ledger)) is not None:
+        return scratch
     changes = compare(snapshot, ledger, fates, policy)
     answers = tuple(one for one in snapshot.answers if one.call_id not in ledger.answered)
     run = resumable(snapshot, ledger, changes, answers, policy)
@@ -91,6 +91,13 @@ def plan(
         excludes=excludes,
         last_messages=last,
     )
+
+
+def aside(snapshot: Snapshot, ledger: Ledger) -> Scratch | None:
+    """The plan of a context that is not this conversation."""
+    if not is_foreign(snapshot, ledger):
+        return None
+    return Scratch(entries=snapshot.entries, answers=snapshot.answers)
 
 
 def is_foreign(snapshot: Snapshot, ledger: Ledger) -> bool:
