@@ -9,6 +9,7 @@ from starlette.responses import Response
 from ..errors import NotFound, Unavailable
 from ..providers.contract import ModelInfo, ProviderError
 from ..wire import models as wire
+from ..wire.objects import ModelObject, ModelsObject
 from ..wire.parts import NoQuery
 from .endpoints import Call, Endpoint, Json
 
@@ -42,13 +43,22 @@ def _alias(name: str) -> ModelInfo:
 
 
 ENDPOINTS = (
-    Endpoint("GET", "/v1/models", list_all, "List models.", "The models.", beta=False),
+    Endpoint(
+        "GET",
+        "/v1/models",
+        list_all,
+        "List models.",
+        "The models.",
+        returns=ModelsObject,
+        beta=False,
+    ),
     Endpoint(
         "GET",
         "/v1/models/{model:path}",
         retrieve,
         "Retrieve a model.",
         "The model.",
+        returns=ModelObject,
         beta=False,
     ),
 )

@@ -17,6 +17,7 @@ from ..domain.run_state import TERMINAL
 from . import validation
 from .assistants import ModelName, Temperature, TopP
 from .messages import Content, CreateMessage, blocks
+from .objects import FailureObject, RequiredActionObject, RunObject, UsageObject
 from .parts import (
     LARGEST_ARRAY,
     LARGEST_INTEGER,
@@ -204,8 +205,8 @@ class SubmitToolOutputs(Closed):
 # --- the object -----------------------------------------------------------------------------------
 
 
-def render(run: Run) -> dict[str, Any]:
-    shown: dict[str, Any] = {
+def render(run: Run) -> RunObject:
+    shown: RunObject = {
         "id": run.id,
         "object": "thread.run",
         "created_at": run.created_at,
@@ -243,7 +244,7 @@ def render(run: Run) -> dict[str, Any]:
     return shown
 
 
-def _required_action(run: Run) -> dict[str, Any] | None:
+def _required_action(run: Run) -> RequiredActionObject | None:
     if run.status != "requires_action":
         return None
     return {
@@ -252,12 +253,11 @@ def _required_action(run: Run) -> dict[str, Any] | None:
     }
 
 
-def failure(value: Failure | None) -> dict[str, Any] | None:
+def failure(value: Failure | None) -> FailureObject | None:
     return None if value is None else {"code": value.code, "message": value.message}
 
 
-def usage(value: Usage) -> dict[str, Any]:
-    """Mind the wire's own spelling: *prompt_token_details* beside *completion_tokens_details*."""
+def usage(value: Usage) -> UsageObject:
     return {
         "prompt_tokens": value.prompt_tokens,
         "completion_tokens": value.completion_tokens,
