@@ -77,8 +77,13 @@ class Conversation:
 
     async def refresh(self, snapshot: Snapshot) -> None:
         """Read the thread again, if changes to it broke off half-way."""
-        if self._stale:
+        if not self._stale:
+            return
+        try:
             await self._reload(snapshot.entries)
+        except openai.NotFoundError as error:
+            if not await self._thread_is_gone(error):
+                raise
 
     async def prepare(
         self,
@@ -139,8 +144,8 @@ class Conversation:
 
     async def recover(self, error: Exception, snapshot: Snapshot, decided: Plan) -> bool:
         """After a refusal: put right what we had wrong. False: it is final."""
-        if is_missing(error, "thread"):
-            return await self._thread_is_gone(error)
+        if await self._thread_is_gone(error):
+            return True
         if is_missing(error, "assistant") and self._options.create_options is not None:
             self.assistant = await find_assistant(self.server, self._options)
             return True
@@ -154,7 +159,7 @@ class Conversation:
 
     async def _thread_is_gone(self, error: Exception) -> bool:
         """Deleted underneath: go on with a new thread, which gets what the context still has."""
-        if not self._thread_was_there:
+        if not is_missing(error, "thread") or not self._thread_was_there:
             return False
         logger.warning(
             "the conversation's thread is gone; going on with a new one",
@@ -209,10 +214,12 @@ class Conversation:
             thread_id=thread.id,
             held=thread.base,
             complete=thread.complete,
+            removed=self.ledger.removed,
             in_use=self.ledger.in_use,
         )
         self.thread_id = thread.id
         self._thread_was_there = True
+        self._stale = False
         if self._options.load_options is not None:
             self._options.load_options.thread_id = thread.id
 
@@ -222,7 +229,12 @@ class Conversation:
         """Make the thread equal to ``history``."""
         async with self.lock:
             await self.ready()
-            await self._sync(history)
+            try:
+                await self._sync(history)
+            except openai.NotFoundError as error:
+                if not await self._thread_is_gone(error):
+                    raise
+                await self._sync(history)
 
     async def _sync(self, history: ChatContext | None, *, closing: bool = False) -> None:
         """Without a history only what is known to be unsaid goes."""
