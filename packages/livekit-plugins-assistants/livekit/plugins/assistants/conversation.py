@@ -82,10 +82,14 @@ class Conversation:
         """Read the thread again, if changes to it broke off half-way."""
         if not self._stale:
             return
-        if self.server.extensions:
-            async for ledger in delivery.confirm(self.server, self.ledger, patience=patience):
-                self.ledger = ledger
-        await self._reload(entries)
+        try:
+            if self.server.extensions:
+                async for ledger in delivery.confirm(self.server, self.ledger, patience=patience):
+                    self.ledger = ledger
+            await self._reload(entries)
+        except openai.NotFoundError as error:
+            if not await self._thread_is_gone(error):
+                raise
 
     async def prepare(
         self,
@@ -149,8 +153,8 @@ class Conversation:
 
     async def recover(self, error: Exception, snapshot: Snapshot, decided: Plan | None) -> bool:
         """After a refusal: put right what we had wrong. False: it is final."""
-        if is_missing(error, "thread"):
-            return await self._thread_is_gone(error)
+        if await self._thread_is_gone(error):
+            return True
         if is_missing(error, "assistant") and self._options.create_options is not None:
             self.assistant = await find_assistant(self.server, self._options)
             return True
@@ -164,7 +168,7 @@ class Conversation:
 
     async def _thread_is_gone(self, error: Exception) -> bool:
         """Deleted underneath: go on with a new thread, which gets what the context still has."""
-        if not self._thread_was_there:
+        if not is_missing(error, "thread") or not self._thread_was_there:
             return False
         logger.warning(
             "the conversation's thread is gone; going on with a new one",
@@ -232,6 +236,7 @@ class Conversation:
             thread_id=thread.id,
             held=thread.base,
             complete=thread.complete,
+            removed=self.ledger.removed,
             in_use=self.ledger.in_use,
         )
         self.thread_id = thread.id
@@ -250,7 +255,7 @@ class Conversation:
             try:
                 await self._sync(history)
             except openai.NotFoundError as error:
-                if not is_missing(error, "thread") or not await self._thread_is_gone(error):
+                if not await self._thread_is_gone(error):
                     raise
                 await self._sync(history)
 

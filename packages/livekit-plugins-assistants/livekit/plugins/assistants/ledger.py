@@ -178,11 +178,13 @@ class Fates:
 
     ``over``: their speech has ended. ``discarded``: never spoken and never will be. ``told``: the
     session that says what it committed is at hand, so what ``history`` lacks was not committed.
+    ``sessions``: whose turns they were.
     """
 
     over: frozenset[int] = frozenset()
     discarded: frozenset[int] = frozenset()
     told: frozenset[int] = frozenset()
+    sessions: Mapping[int, int] = field(default_factory=dict)
     history: Mapping[str, Entry] = field(default_factory=dict)  # by item id
     replies: Mapping[str, Entry] = field(default_factory=dict)  # by the message id of the stamp
     said: Mapping[str, Entry] = field(default_factory=dict)  # unstamped replies, by digest
@@ -204,6 +206,7 @@ def fates_of(
     over: Iterable[int] = (),
     discarded: Iterable[int] = (),
     told: Iterable[int] = (),
+    sessions: Mapping[int, int] | None = None,
 ) -> Fates:
     replies = {
         message_id: entry
@@ -215,6 +218,7 @@ def fates_of(
         over=frozenset(over),
         discarded=frozenset(discarded),
         told=frozenset(told),
+        sessions=sessions or {},
         history={entry.item_id: entry for entry in history},
         replies=replies,
         said={e.digest: e for e in history if e.role == "assistant" and not e.message_ids},

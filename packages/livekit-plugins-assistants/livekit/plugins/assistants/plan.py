@@ -232,7 +232,7 @@ def settle(
     """The changes that need no model run: what no later turn would carry.
 
     With a history, the thread becomes equal to it; without, only what is known to be unsaid goes
-    and only what is known to differ is edited.
+    and only what is known to differ is edited. What a history lacks may be another session's.
     """
     wanted = tuple(e for e in entries or () if e.item_id not in ledger.removed)
     held = bind_base(wanted, ledger) if entries is not None else ledger.held
@@ -240,6 +240,7 @@ def settle(
     pairs, rest = match(wanted, held, ledger.thread_id, policy, doubtful)
     matched = {one.message_id: entry for one, entry in pairs}
     superseded = bound_to(rest, held, ledger.thread_id)
+    sessions = {fates.sessions.get(one.turn) for one, _ in pairs if one.turn is not None}
     after: list[Held] = []
     deletes: list[str] = []
     edits: list[Edit] = []
@@ -249,7 +250,9 @@ def settle(
             if one.message_id in superseded or not doubtful.isdisjoint(one.message_ids):
                 deletes.extend(one.message_ids)
                 continue
-            if never_said(one, fates, history_given=entries is not None):
+            session = fates.sessions.get(one.turn)
+            told = one.turn in fates.told or session is None or session in sessions
+            if never_said(one, fates, history_given=entries is not None and told):
                 deletes.extend(one.message_ids)
                 continue
             entry = fates.committed(one)
