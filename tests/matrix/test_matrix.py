@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +15,8 @@ import pytest
 from tests.live_server import live_server
 from tests.matrix import table
 from tests.matrix.table import Client, ScriptedModel
+from tests.programs import printed
 from tests.upstream import Upstream
-
-SECONDS = 90
 
 CLIENTS = {client.name: client for client in table.clients()}
 NAMES = [scenario["name"] for scenario in table.scenarios()]
@@ -34,19 +32,7 @@ async def play(client: Client, data: Path) -> Transcripts:
         live_server(data=data, upstream_url=upstream.base_url, upstream_key="test") as server,
     ):
         command = [*client.command, server.base_url, *client.arguments]
-        environment = {"PATH": os.environ["PATH"]}
-        process = await asyncio.create_subprocess_exec(
-            *command, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, env=environment
-        )
-        try:
-            told, _ = await asyncio.wait_for(
-                process.communicate(json.dumps(table.scenarios()).encode()), SECONDS
-            )
-        finally:
-            if process.returncode is None:
-                process.kill()
-                await process.wait()
-        assert process.returncode == 0, f"{client.name} stopped with {process.returncode}"
+        told = await printed(command, given=json.dumps(table.scenarios()))
     assert model.left == {}, "the model was asked less often than the table says"
     transcripts: Transcripts = json.loads(told)["transcripts"]
     return transcripts
