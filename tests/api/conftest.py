@@ -2,14 +2,27 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import httpx2
 import pytest
 from tests.api.exchanges import Json, made
+from tests.databases import postgres_server, postgres_url
 from tests.live_server import LiveServer, live_server
 from tests.upstream import Upstream, echo
+
+__all__ = ["postgres_server", "postgres_url"]
+
+
+@pytest.fixture(autouse=True)
+def chosen_database(
+    clean_environment: None, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """``TEST_DATABASE=postgresql`` has every server here use one, by its setting alone."""
+    if os.environ.get("TEST_DATABASE") == "postgresql":
+        monkeypatch.setenv("ASSISTANTS_DATABASE_URL", request.getfixturevalue("postgres_url"))
 
 
 @pytest.fixture

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import httpx2
 import orjson
+import psutil  # type: ignore[import-untyped]
 import pytest
 from tests.api.exchanges import made
 from tests.api.streams import frames, names, streaming
@@ -230,6 +231,20 @@ async def test_a_run_that_will_not_end_is_given_up_in_time(
         assert "shut down" in seen[-2][1]["last_error"]["message"]
         status, _ = await server.ended()
         assert status == 0
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="psutil tells limits on Linux only")
+async def test_it_serves_as_many_connections_as_the_system_permits(tmp_path: Path) -> None:
+    here = psutil.Process()
+    few, most = 256, here.rlimit(psutil.RLIMIT_NOFILE)[1]
+    before = here.rlimit(psutil.RLIMIT_NOFILE)
+    here.rlimit(psutil.RLIMIT_NOFILE, (few, most))
+    try:
+        async with served(tmp_path) as server:
+            limits = psutil.Process(server.process.pid).rlimit(psutil.RLIMIT_NOFILE)
+    finally:
+        here.rlimit(psutil.RLIMIT_NOFILE, before)
+    assert limits == (most, most)
 
 
 async def test_the_second_signal_ends_at_once(

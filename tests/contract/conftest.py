@@ -8,8 +8,11 @@ from pathlib import Path
 import httpx2
 import openai
 import pytest
+from tests.databases import database_url, postgres_server, postgres_url
 from tests.live_server import LiveServer, live_server
 from tests.upstream import Upstream
+
+__all__ = ["database_url", "postgres_server", "postgres_url"]
 
 
 @pytest.fixture
@@ -19,9 +22,15 @@ async def upstream() -> AsyncIterator[Upstream]:
 
 
 @pytest.fixture
-async def server(tmp_path: Path, upstream: Upstream) -> AsyncIterator[LiveServer]:
+async def server(
+    tmp_path: Path, database_url: str, upstream: Upstream
+) -> AsyncIterator[LiveServer]:
+    """One on each database: what an SDK sees must not tell which it is."""
     async with live_server(
-        data=tmp_path, upstream_url=upstream.base_url, upstream_key="test"
+        data=tmp_path,
+        database_url=database_url,
+        upstream_url=upstream.base_url,
+        upstream_key="test",
     ) as running:
         yield running
 

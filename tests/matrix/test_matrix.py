@@ -13,10 +13,13 @@ from typing import Any
 
 import pytest
 from tests.live_server import live_server
+from tests.manual_clock import ManualClock
 from tests.matrix import table
 from tests.matrix.table import Client, ScriptedModel
 from tests.programs import printed
 from tests.upstream import Upstream
+
+from assistants_server.store import keys
 
 CLIENTS = {client.name: client for client in table.clients()}
 NAMES = [scenario["name"] for scenario in table.scenarios()]
@@ -26,13 +29,19 @@ Transcripts = dict[str, list[Any]]
 
 async def play(client: Client, data: Path) -> Transcripts:
     """All scenarios, as this client saw them."""
-    model = ScriptedModel()
+    clock = ManualClock()
+    model = ScriptedModel(clock)
     async with (
         Upstream(default=model) as upstream,
-        live_server(data=data, upstream_url=upstream.base_url, upstream_key="test") as server,
+        live_server(
+            data=data, clock=clock, upstream_url=upstream.base_url, upstream_key="test"
+        ) as server,
     ):
+        _, key = await server.state.database.write(keys.create, "default", "matrix", now=1)
         command = [*client.command, server.base_url, *client.arguments]
-        told = await printed(command, given=json.dumps(table.scenarios()))
+        told = await printed(
+            command, given=json.dumps(table.scenarios()), environment={"OPENAI_API_KEY": key}
+        )
     assert model.left == {}, "the model was asked less often than the table says"
     transcripts: Transcripts = json.loads(told)["transcripts"]
     return transcripts

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import ipaddress
 import os
 import signal
@@ -98,10 +99,10 @@ def serve(
             f"Refusing to listen on {settings.host}: this server has no keys, so anybody who "
             "reaches it could use it. Make one with: assistants-server keys create NAME"
         )
+    _use_all_descriptors()
     listener = _listen(settings)
-    server = _Server(create_app(settings), settings, listener)
     try:
-        server.run(sockets=[listener])
+        _Server(create_app(settings), settings, listener).run(sockets=[listener])
     except (ApiError, ProviderError) as error:
         options.give_up(error.message)
     finally:
@@ -145,6 +146,18 @@ def _listen(settings: Settings) -> socket.socket:
         options.give_up(f"Cannot listen on {where}: {reason}.")
 
 
+def _use_all_descriptors() -> None:
+    """A stream takes a file descriptor and its model's call another. Many systems give a process
+    1,024 until it asks for what it may have."""
+    try:
+        import resource
+    except ImportError:  # Windows has no such limit
+        return
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.suppress(ValueError, OSError):  # macOS calls it unlimited and refuses that
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+
+
 class _Server(uvicorn.Server):
     """Uvicorn around an app whose lifespan is ours, so that what fails in it is a sentence.
 
@@ -173,6 +186,9 @@ class _Server(uvicorn.Server):
     async def serve(self, sockets: list[socket.socket] | None = None) -> None:
         with self._signals():
             async with self._app.router.lifespan_context(self._app):
+                # What is there now stays: without this the collector walks through all of it, for
+                # tens of milliseconds, in the middle of somebody's answer.
+                gc.freeze()
                 typer.echo(_greeting(self._settings, self._listener))
                 await super().serve(sockets)
 

@@ -57,7 +57,7 @@ class Call(Generic[Body, Query]):
 
     async def write(
         self,
-        render: Callable[[T], dict[str, Any]],
+        render: Callable[[T], Mapping[str, Any]],
         function: Callable[Concatenate[Connection, P], T],
         /,
         *args: P.args,
@@ -92,7 +92,8 @@ Handler = Callable[[Call[Any, Any]], Awaitable[Response]]
 class Endpoint:
     """``body=None``: a body is not read (cancel, deletions) or the handler reads it (uploads).
 
-    ``beta``: the assistants beta header is asked for. ``answer`` names the answer for the document.
+    ``beta``: the assistants beta header is asked for. ``answer`` names the answer for the document,
+    ``returns`` is its type (``list[X]``: a page of them), or ``media`` says what else comes.
     ``headers`` go with a JSON answer to a change.
     """
 
@@ -101,6 +102,8 @@ class Endpoint:
     handler: Handler
     summary: str
     answer: str
+    returns: Any = None
+    media: str | None = None
     body: type[BaseModel] | None = None
     query: type[BaseModel] = NoQuery
     beta: bool = True
@@ -156,7 +159,8 @@ def _keyed(request: Request, project: str, content: bytes, *, now: int) -> Keyed
 class Resource:
     """All endpoints of one path, as an ASGI app."""
 
-    def __init__(self, endpoints: Sequence[Endpoint]) -> None:
+    def __init__(self, path: str, endpoints: Sequence[Endpoint]) -> None:
+        self.path = path
         self._endpoints = {endpoint.method: endpoint for endpoint in endpoints}
         self._allowed = ", ".join(sorted(self._endpoints))
         if "GET" in self._endpoints:
@@ -179,4 +183,4 @@ def routes(endpoints: Sequence[Endpoint]) -> list[Route]:
     by_path: dict[str, list[Endpoint]] = {}
     for endpoint in endpoints:
         by_path.setdefault(endpoint.path, []).append(endpoint)
-    return [Route(path, Resource(rows)) for path, rows in by_path.items()]
+    return [Route(path, Resource(path, rows)) for path, rows in by_path.items()]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ..clock import Clock
+from ..engine.model_names import ModelNames
 from ..engine.runs import Runs
 from ..engine.worker import Worker
 from ..measurements import Measurements
@@ -12,6 +13,7 @@ from ..providers.contract import ModelProvider
 from ..settings import Settings
 from ..store.database import Database
 from .keys import KeyRing
+from .open_streams import OpenStreams
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -20,9 +22,11 @@ class ServerState:
     clock: Clock
     database: Database
     provider: ModelProvider
+    model_names: ModelNames
     worker: Worker
     runs: Runs
     keys: KeyRing
+    streams: OpenStreams
 
     @property
     def measurements(self) -> Measurements:
