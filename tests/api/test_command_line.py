@@ -119,6 +119,10 @@ def test_help_names_every_option() -> None:
             "Cannot open the database at 127.0.0.1:1",
         ),
         (["--data", __file__], "Cannot open the database"),
+        (
+            ["--port", "8499", "--upstream-url", "http://localhost:8499/v1"],
+            "The models are to be asked at http://localhost:8499/v1, which is this server itself.",
+        ),
     ],
 )
 def test_what_cannot_work_is_one_sentence(
@@ -132,6 +136,15 @@ def test_what_cannot_work_is_one_sentence(
     assert err.startswith(sentence)
     assert len(err.splitlines()) == 1
     assert "secret" not in err
+
+
+def test_what_tells_the_clients_does_not_tell_the_server(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OPENAI_BASE_URL", "http://127.0.0.1:8400/v1")
+    status, _, err = outcome("serve", "--local", "--data", str(tmp_path))
+    assert status == 1
+    assert "unset OPENAI_BASE_URL" in err
 
 
 def test_a_port_in_use_is_one_sentence(tmp_path: Path) -> None:

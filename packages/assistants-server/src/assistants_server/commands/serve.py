@@ -17,6 +17,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from types import FrameType
 from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
 
 import typer
 import uvicorn
@@ -87,6 +88,12 @@ def serve(
         options.give_up(
             f"There is no log level '{settings.log_level}': debug, info, warning or error."
         )
+    if _is_its_own_upstream(settings):
+        options.give_up(
+            f"The models are to be asked at {_upstream(settings)}, which is this server itself. "
+            "Name their endpoint with --upstream-url, or unset OPENAI_BASE_URL: what it tells "
+            "the clients, it tells the server too."
+        )
     if not _is_loopback(settings.host) and not options.run(_has_keys(data, database_url)):
         options.give_up(
             f"Refusing to listen on {settings.host}: this server has no keys, so anybody who "
@@ -112,6 +119,21 @@ def _is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return host == "localhost"
+
+
+def _upstream(settings: Settings) -> str | None:
+    return settings.upstream_url or os.environ.get("OPENAI_BASE_URL")
+
+
+def _is_its_own_upstream(settings: Settings) -> bool:
+    """Every model would be missing, and ``GET /models`` would ask itself without end."""
+    try:
+        url = urlsplit(_upstream(settings) or "")
+        host, port = url.hostname, url.port
+    except ValueError:
+        return False
+    here = host is not None and (host == settings.host or _is_loopback(host))
+    return here and port == settings.port
 
 
 def _listen(settings: Settings) -> socket.socket:
@@ -216,5 +238,4 @@ def _greeting(settings: Settings, listener: socket.socket) -> str:
 def _model(settings: Settings) -> str:
     if settings.models.get("*") == "local":
         return str(settings.local_model or "the local model SmolLM2-135M-Instruct")
-    upstream = settings.upstream_url or os.environ.get("OPENAI_BASE_URL")
-    return f"the models of {upstream or 'api.openai.com'}"
+    return f"the models of {_upstream(settings) or 'api.openai.com'}"

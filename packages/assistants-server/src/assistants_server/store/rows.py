@@ -131,6 +131,7 @@ messages = Table(
     Column("added_by_run_id", String(64)),
     Column("tokens", Integer, nullable=False),
     Index(None, "thread_id", "seq"),
+    Index(None, "thread_id", "created_at", "seq"),
     Index(None, "run_id"),
     Index(None, "added_by_run_id"),
     sqlite_autoincrement=True,
@@ -180,6 +181,7 @@ runs = Table(
     Column("owner", String(64)),
     Column("lease_until", Float),
     Index(None, "thread_id", "seq"),
+    Index(None, "thread_id", "created_at", "seq"),
     UniqueConstraint("thread_id", "run_key"),
     # Invariant 1: one active run per thread, on every replica and process.
     Index(
