@@ -5,6 +5,7 @@ python scripts/endpoints_reference.py            # write it
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -29,15 +30,42 @@ Fields that are not required may be left out or be `null`. On a creation that me
 on a run "the assistant's"; on a modification `null` clears and absence keeps.
 """
 
+OBJECTS = """
+## Objects
+
+What is answered, key by key in this order. Every key is always present, unless it is marked. Times
+are Unix seconds. A page of a list is
+`{"object": "list", "data": […], "first_id", "last_id", "has_more"}`.
+"""
+
 
 def page() -> str:
     schemas = document(ENDPOINTS)["components"]["schemas"]
-    return HEAD + "".join(_endpoint(endpoint, schemas) for endpoint in ENDPOINTS)
+    text = HEAD + "".join(_endpoint(endpoint, schemas) for endpoint in ENDPOINTS) + OBJECTS
+    for name, schema in schemas.items():
+        if name.endswith("Object"):
+            text += f"\n### {name}\n\n| key | value |\n|---|---|\n" + _keys(schema, schemas)
+    return text
+
+
+def _keys(schema: dict[str, Any], schemas: dict[str, Any]) -> str:
+    """Every one is always there, unless it is said to be optional."""
+    required = set(schema["required"])
+    return "".join(
+        f"| `{name}`{'' if name in required else ' (optional)'} "
+        f"| {_value(field, schemas, named=True)}{_or_null(field)} |\n"
+        for name, field in schema["properties"].items()
+    )
+
+
+def _or_null(schema: dict[str, Any]) -> str:
+    null = any(one.get("type") == "null" for one in schema.get("anyOf", ()))
+    return " or `null`" if null else ""
 
 
 def _endpoint(endpoint: Endpoint, schemas: dict[str, Any]) -> str:
     text = f"\n## {endpoint.method} {endpoint.path.replace(':path', '')}\n\n"
-    text += f"{endpoint.summary} Answers: {endpoint.answer}\n"
+    text += f"{endpoint.summary} Answers: {endpoint.answer}{_returned(endpoint)}\n"
     if not endpoint.beta and not endpoint.open:
         text += "No beta header is needed.\n"
     elif endpoint.open:
@@ -51,6 +79,13 @@ def _endpoint(endpoint: Endpoint, schemas: dict[str, Any]) -> str:
     return text
 
 
+def _returned(endpoint: Endpoint) -> str:
+    if endpoint.returns is None:
+        return ""
+    (name,) = re.findall(r"\w+Object", str(endpoint.returns))
+    return f" ([{name}](#{name.lower()}))"
+
+
 def _rows(schema: dict[str, Any], schemas: dict[str, Any]) -> str:
     required = set(schema.get("required", ()))
     return "".join(
@@ -59,13 +94,16 @@ def _rows(schema: dict[str, Any], schemas: dict[str, Any]) -> str:
     )
 
 
-def _value(schema: dict[str, Any], schemas: dict[str, Any]) -> str:
-    """One line that says what may stand there."""
+def _value(schema: dict[str, Any], schemas: dict[str, Any], *, named: bool = False) -> str:
+    """One line that says what may stand there; ``named``: other objects by their names."""
     if "$ref" in schema:
-        schema = schemas[schema["$ref"].rpartition("/")[2]]
+        name = schema["$ref"].rpartition("/")[2]
+        if named:
+            return f"[{name}](#{name.lower()})"
+        schema = schemas[name]
     if "anyOf" in schema or "oneOf" in schema:
         kinds = [
-            _value(one, schemas)
+            _value(one, schemas, named=named)
             for one in schema.get("anyOf", schema.get("oneOf", ()))
             if one.get("type") != "null"
         ]
@@ -77,7 +115,7 @@ def _value(schema: dict[str, Any], schemas: dict[str, Any]) -> str:
     kind = str(schema.get("type", "any JSON"))
     if kind == "array":
         most = f", {schema['maxItems']} at most" if "maxItems" in schema else ""
-        return f"array of {_value(schema['items'], schemas)}{most}"
+        return f"array of {_value(schema['items'], schemas, named=named)}{most}"
     if kind == "object":
         fields = schema.get("properties")
         if not fields:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from typing import Any
 
 import orjson
@@ -12,11 +13,18 @@ from tests.live_server import LiveServer
 class RawRequest:
     """One POST on a connection of its own, sent and read as far as a test wants."""
 
-    def __init__(self, server: LiveServer, path: str, body: dict[str, Any]) -> None:
+    def __init__(
+        self,
+        server: LiveServer,
+        path: str,
+        body: dict[str, Any],
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
         self._port = int(server.origin.rpartition(":")[2])
         self._body = orjson.dumps(body)
+        more = "".join(f"{name}: {value}\r\n" for name, value in (headers or {}).items())
         self._head = (
-            f"POST {path} HTTP/1.1\r\nHost: localhost\r\nOpenAI-Beta: assistants=v2\r\n"
+            f"POST {path} HTTP/1.1\r\nHost: localhost\r\nOpenAI-Beta: assistants=v2\r\n{more}"
             f"Content-Type: application/json\r\nContent-Length: {len(self._body)}\r\n\r\n"
         ).encode()
 

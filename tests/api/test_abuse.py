@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import io
 import logging
+import re
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 
 import httpx2
+import orjson
 import pytest
 import uvicorn
 from tests.api.exchanges import Json, made, refusal
@@ -84,6 +86,28 @@ async def test_a_request_at_an_ordinary_pace_is_answered(server: LiveServer) -> 
     ):
         for _ in range(3):  # on one connection
             assert (await http.post("/v1/threads", json={})).status_code == 200
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        b"BREW /v1/threads HTTP/1.1\r\nHost: x\r\n\r\n",
+        b"hello\r\n\r\n",
+        b"\x16\x03\x01\x02\x00\x01",
+    ],
+    ids=["unknown method", "no HTTP", "TLS"],
+)
+async def test_what_cannot_be_read_as_a_request_gets_the_envelope(
+    server: LiveServer, sent: bytes
+) -> None:
+    async with bounded(server) as port:
+        head, _, body = (await answer_to(port, sent)).partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 400 ")
+    assert b"content-type: application/json" in head
+    assert re.search(rb"x-request-id: req_[0-9a-f]{32}", head)
+    error = orjson.loads(body)["error"]
+    assert (error["type"], error["param"], error["code"]) == ("invalid_request_error", None, None)
+    assert error["message"].startswith("We could not read your request: ")
 
 
 @pytest.mark.parametrize(

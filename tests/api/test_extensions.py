@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx2
+import orjson
 import pytest
 from tests.api.exchanges import Json, made, refusal
 from tests.api.raw import RawRequest
@@ -417,6 +418,99 @@ async def test_a_cut_connection_does_what_was_asked_for(
     (run,) = (await talk.http.get(talk.path)).json()["data"]
     assert run["status"] == status
     assert await talk.texts() == texts
+
+
+WISHES: dict[str, Json] = {
+    "run_key alone": {},
+    "end_runs": {"end_runs": [{"run_key": "turn-1", "keep": ["$question"]}]},
+    "supersede": {"if_active": "supersede"},
+    "queue": {"if_active": "queue"},
+    "tool_outputs": {"tool_outputs": [{"tool_call_id": "call_x", "output": "42", "name": "f"}]},
+    "edit_messages": {"edit_messages": [{"id": "$question", "content": "hello!"}]},
+    "delete_messages": {"delete_messages": ["$answer"]},
+    "exclude_messages": {"exclude_messages": ["$answer"]},
+    "on_disconnect": {"on_disconnect": "cancel"},
+}
+
+
+@pytest.mark.parametrize("wish", WISHES.values(), ids=WISHES.keys())
+async def test_what_was_asked_for_before_a_cut_stands_and_a_late_copy_changes_nothing(
+    talk: Conversation, server: LiveServer, wish: Json
+) -> None:
+    hold = stall()
+    talk.upstream.script(say("Hello"), say("Se", hold, "cond"), say("Third"))
+    await talk.turn("hello", run_key="turn-1")
+    question, answer = (message["id"] for message in await talk.messages())
+    told = orjson.dumps(wish).decode().replace("$question", question).replace("$answer", answer)
+    body = talk.body("and?", run_key="turn-2", stream=True, **orjson.loads(told))
+    request, late, later = (RawRequest(server, talk.path, body) for _ in range(3))
+    await late.begin()
+    await later.begin()
+    await request.begin()
+    await request.finish()
+    await request.until("thread.message.delta")
+    request.cut()
+    if "on_disconnect" not in wish:
+        hold.release()
+    while server.state.worker._tasks:
+        await asyncio.wait(server.state.worker._tasks)
+    texts = await talk.texts()
+    reply = "Se" if "on_disconnect" in wish else "Second"
+    expected = {
+        "edit_messages": ["hello!", "Hello", "and?", reply],
+        "delete_messages": ["hello", "and?", reply],
+        "end_runs": ["hello", "and?", reply],
+    }
+    assert texts == next(
+        (expected[name] for name in wish if name in expected), ["hello", "Hello", "and?", reply]
+    )
+    shown = talk.shown
+    if "exclude_messages" in wish:
+        assert shown == [("user", "hello"), ("user", "and?")]
+    if "tool_outputs" in wish:
+        assert ("tool", "42") in shown
+
+    before = await talk.state()
+    await late.finish()
+    assert await late.status() == 400
+    assert '"code":"run_key_exists"' in await late.until("}}")
+    assert await talk.state() == before
+    await talk.turn("third", run_key="turn-3", end_runs=[{"run_key": "turn-2"}])
+    before = await talk.state()
+    await later.finish()
+    assert await later.status() == 400
+    assert '"code":"run_ended"' in await later.until("}}")
+    assert await talk.state() == before
+    late.cut()
+    later.cut()
+    hold.release()
+
+
+async def test_an_edit_that_is_cut_is_whole_or_not_and_its_late_copy_is_harmless_with_a_key(
+    talk: Conversation, server: LiveServer
+) -> None:
+    await talk.turn("hello")
+    question = (await talk.messages())[0]["id"]
+    path = f"/v1/threads/{talk.thread_id}/messages/{question}"
+    keyed = {"Idempotency-Key": "edit-1"}
+    before = await talk.state()
+    half = RawRequest(server, path, {"content": "heard"}, headers=keyed)
+    await half.begin()
+    half.cut()
+    assert await talk.state() == before
+
+    late = RawRequest(server, path, {"content": "heard"}, headers=keyed)
+    await late.begin()
+    heard = await talk.http.post(path, json={"content": "heard"}, headers=keyed)
+    assert heard.json()["content"][0]["text"]["value"] == "heard"
+    await made(talk.http, path, {"content": "corrected"})
+    before = await talk.state()
+    await late.finish()
+    assert await late.status() == 200
+    assert "idempotent-replayed: true" in await late.until("\r\n\r\n")
+    late.cut()
+    assert await talk.state() == before
+    assert (await talk.texts())[0] == "corrected"
 
 
 async def test_hanging_up_behind_the_end_cancels_nothing(talk: Conversation) -> None:

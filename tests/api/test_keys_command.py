@@ -1,9 +1,11 @@
-"""The commands for keys and for the schema, on a database of their own."""
+"""The commands for keys, model names and the schema, on a database of their own."""
 
 from __future__ import annotations
 
 import asyncio
 import re
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -57,6 +59,18 @@ def test_a_key_is_made_listed_and_revoked(data: tuple[str, str]) -> None:
             ["keys", "create", "x", "--project", "a b"],
             "'a b' cannot name a project: 1 to 64 letters, digits, dots, dashes, underscores.\n",
         ),
+        (
+            ["models", "set", "x=y", "--project", "a b"],
+            "'a b' cannot name a project: 1 to 64 letters, digits, dots, dashes, underscores.\n",
+        ),
+        (
+            ["models", "set", "gpt-4"],
+            "'gpt-4' is not NAME=TARGET, with names of 1 to 256 printable characters.\n",
+        ),
+        (
+            ["models", "unset", "gpt-4"],
+            "Project default replaces no name 'gpt-4'; see: assistants-server models list\n",
+        ),
     ],
 )
 def test_what_cannot_be_done_is_one_sentence(
@@ -79,6 +93,46 @@ def test_the_place_of_the_data_may_come_from_the_environment(
     monkeypatch.setenv("ASSISTANTS_DATA", data[1])
     assert "one" in outcome("keys", "list")[1]
     assert outcome("keys", "list", "--data", str(tmp_path / "other"))[1] == ""
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["migrate"],
+        ["serve", "--port", "0"],
+        ["keys", "list"],
+        ["models", "list"],
+        ["prune", "--older-than", "1d"],
+        ["export"],
+        ["import", __file__],
+    ],
+)
+def test_a_database_of_a_newer_version_is_one_sentence(
+    data: tuple[str, str], command: list[str]
+) -> None:
+    outcome("migrate", *data)
+    with closing(sqlite3.connect(Path(data[1]) / "assistants.db")) as connection, connection:
+        connection.execute("UPDATE alembic_version SET version_num = '9999'")
+    status, out, err = outcome(*command, *data)
+    assert (status, out, len(err.splitlines())) == (1, "", 1), err
+    assert err.startswith("The database is at revision 9999, of a newer assistants-server")
+
+
+def test_a_projects_model_names_are_set_listed_and_unset(data: tuple[str, str]) -> None:
+    assert outcome("models", "list", *data) == (0, "", "No project replaces a name.\n")
+    acme = ("--project", "acme", *data)
+    status, said, soon = outcome("models", "set", "gpt-4=org/qwen3:8b", "*=small", *acme)
+    assert status == 0
+    assert said == "gpt-4 is org/qwen3:8b in project acme.\n* is small in project acme.\n"
+    assert soon == "Running servers follow within 5 seconds.\n"
+    outcome("models", "set", "gpt-4=local", *data)
+    listed = "acme\t*\tsmall\nacme\tgpt-4\torg/qwen3:8b\ndefault\tgpt-4\tlocal\n"
+    assert outcome("models", "list", *data) == (0, listed, "")
+    assert outcome("models", "unset", "gpt-4", "*", *acme)[:2] == (
+        0,
+        "Project acme does not replace gpt-4, * any more.\n",
+    )
+    assert outcome("models", "list", *data)[1] == "default\tgpt-4\tlocal\n"
 
 
 def test_migrating_says_the_revision(data: tuple[str, str]) -> None:

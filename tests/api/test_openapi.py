@@ -43,6 +43,13 @@ def test_every_reference_leads_somewhere() -> None:
         jsonschema.Draft202012Validator.check_schema(schema)
 
 
+def test_every_answer_is_described() -> None:
+    for method, path, operation in OPERATIONS:
+        told = operation["responses"]["200"].get("content")
+        refuses_always = path.startswith("/v1/vector_stores") or path == "/openapi.json"
+        assert told or refuses_always, (method, path)
+
+
 def test_path_parameters_are_declared() -> None:
     for method, path, operation in OPERATIONS:
         declared = [p["name"] for p in operation["parameters"] if p["in"] == "path"]

@@ -312,3 +312,20 @@ async def test_the_ids_of_added_messages_come_with_the_extensions(
     edits = [{"id": "msg_x", "content": "?"}]
     edit = await http.post(path, json={**body, "edit_messages": edits, "if_active": "queue"})
     assert refusal(edit)[2:] == ("edit_messages[0].id", "message_not_found")
+
+
+async def test_a_call_id_of_any_length_can_be_answered(
+    http: httpx2.AsyncClient, upstream: Upstream, assistant: Json
+) -> None:
+    """Gateways hide what their model wants back in it (LiteLLM: Gemini's thought signatures)."""
+    call_id = "call_a__thought__" + "x" * 5000
+    upstream.script(call("f", id=call_id), say("Thanks"))
+    thread = await made(http, "/v1/threads", {"messages": [{"role": "user", "content": "Hi"}]})
+    path = f"/v1/threads/{thread['id']}/runs"
+    tools = [{"type": "function", "function": {"name": "f"}}]
+    body = {"assistant_id": assistant["id"], "tools": tools}
+    run = (await played(http, path, body))[-2][1]
+    outputs = {"tool_outputs": [{"tool_call_id": call_id, "output": "1"}]}
+    answered = await played(http, f"{path}/{run['id']}/submit_tool_outputs", outputs)
+    assert answered[-2][0] == "thread.run.completed"
+    assert upstream.requests[-1].messages[-1]["tool_call_id"] == call_id

@@ -14,6 +14,7 @@ from assistants_server.domain.drafts import MessageDraft, RunDraft, RunExtension
 from assistants_server.domain.records import Assistant, Message, Page, Run, Step
 from assistants_server.domain.run_events import ObjectEvent, RunEvent
 from assistants_server.engine.event_log import Followed
+from assistants_server.engine.model_names import ModelNames
 from assistants_server.engine.runs import Runs, StartedRun
 from assistants_server.engine.worker import Worker
 from assistants_server.providers.chat_completions import ChatCompletions
@@ -38,7 +39,11 @@ class Process:
             base_url=upstream.base_url, api_key="key", context_window=8000
         )
         self.worker = Worker(
-            database=database, provider=self.provider, clock=clock, settings=settings
+            database=database,
+            provider=self.provider,
+            names=ModelNames(database, settings.models),
+            clock=clock,
+            settings=settings,
         )
         self.runs = Runs(database=database, worker=self.worker, clock=clock)
 

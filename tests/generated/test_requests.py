@@ -16,7 +16,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tests.generated.requests import Request, is_allowed, requests
-from tests.generated.world import World
+from tests.generated.world import LONG, World
 from tests.live_server import BETA
 
 REASONS = [
@@ -42,6 +42,9 @@ REASONS = [
     r"Invalid '.*': '.*'\. Expected an ID that begins with 'file'\.",
 ]
 """Why a request that the document allows may still be refused."""
+
+
+pytestmark = LONG
 
 
 @pytest.fixture(scope="module")

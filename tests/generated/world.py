@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Coroutine
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -11,6 +12,7 @@ from urllib.parse import quote
 
 import httpx2
 import orjson
+import pytest
 import sqlalchemy as sa
 from sqlalchemy import Connection
 from tests.generated.requests import Ref, Request
@@ -20,6 +22,10 @@ from tests.upstream import Answer, Upstream, call, echo, say
 from assistants_server.store import rows
 
 T = TypeVar("T")
+
+NIGHTLY = os.environ.get("HYPOTHESIS_PROFILE") == "nightly"
+LONG = pytest.mark.timeout(0 if NIGHTLY else 120)
+"""A search takes its time; each request in it has ``CLIENT_SECONDS`` all the same."""
 
 MOST_THREADS = 12
 CLIENT_SECONDS = 20
@@ -190,6 +196,8 @@ class World:
             await self.http.delete(f"/v1/threads/{thread_id}", headers=BETA)
         for assistant_id in self.known["assistant"][MOST_THREADS:]:
             await self.http.delete(f"/v1/assistants/{assistant_id}", headers=BETA)
+        for file_id in self.known["file"][MOST_THREADS:]:
+            await self.http.delete(f"/v1/files/{file_id}")
         await self.look()
         if not all(self.known.values()):
             await self.seed()

@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 from tests.databases import postgres_server, postgres_url
 from tests.interleavings.plans import PLANS, TOOLS, TurnPlan
 from tests.interleavings.snapshots import Row, Snapshot, between
+from tests.interleavings.waiting import Waiting
 from tests.interleavings.world import EXPIRY, LEASE, STEP, Process, Stream, World
 
 from assistants_server.domain.run_state import TERMINAL, UPDATABLE, allows
@@ -102,6 +103,11 @@ class Interleavings:
     ) -> bool:
         """Whether the request got through; it must exactly where no run is active."""
         before, after = snapshots
+        if any(one.thread_id == thread_id for one in self.world.waiting):
+            # Whoever waits may have had its turn at any moment in between.
+            assert status in (200, 400), answer
+            assert status == 200 or "active" in refusal(answer), answer
+            return bool(status == 200)
         held_before, held_after = before.active(thread_id), after.active(thread_id)
         if status == 200:
             kept = held_before and held_after and held_before["id"] == held_after["id"]
@@ -145,14 +151,7 @@ class Interleavings:
             return
         thread_id = self.thread(pick)
         path = f"/v1/threads/{thread_id}/runs"
-        body = {
-            "assistant_id": self.world.assistant_id,
-            "model": self.world.model.plan(turns).name,
-            "tools": TOOLS,
-            "additional_messages": [{"role": "user", "content": "and?"}],
-            "on_disconnect": on_disconnect,
-            "if_active": if_active,
-        }
+        body = {**self.wish(turns), "on_disconnect": on_disconnect, "if_active": if_active}
         self.look()
         status, answer = self.start(pick, thread_id, path, body, streams, on_disconnect)
         before, after = snapshots = self.look(settled=settled)
@@ -181,6 +180,51 @@ class Interleavings:
         stream: Stream = self.world.do(self.world.stream(self.process(pick), thread_id, path, body))
         stream.cancels = on_disconnect == "cancel"
         return stream.status, stream.answer
+
+    @move(
+        pick=PICK,
+        plans=st.lists(PLANS, min_size=1, max_size=3),
+        holds=st.booleans(),
+        leaves=st.booleans(),
+    )
+    def queue_runs(self, pick: int, plans: list[list[TurnPlan]], holds: bool, leaves: bool) -> None:
+        """Some that wait for one thread, with ``holds`` behind a model that stands still."""
+        if not self.world.thread_ids or len(self.world.waiting) > 6:
+            return
+        thread_id = self.thread(pick)
+        path = f"/v1/threads/{thread_id}/runs"
+        if holds:
+            self.ask(pick, "POST", path, self.wish([TurnPlan((None,), "stop")]))
+        _, before = self.look(settled=True)
+        sent: list[Waiting] = []
+        for plan in plans:
+            body = self.wish(plan, "then?")
+            sent.append(self.world.do(self.world.queue(self.process(pick), thread_id, body)))
+        _, after = self.look()
+        held_before, held_after = before.active(thread_id), after.active(thread_id)
+        if held_before and held_after and held_before["id"] == held_after["id"]:
+            for one in sent:
+                assert one.pending, f"{thread_id} was locked by {held_before}: {one.answer}"
+                assert one.run(after) is None
+        if leaves:
+            self.world.do(self.world.hang_up(sent[pick % len(sent)]))
+            self.look()
+
+    def wish(self, turns: list[TurnPlan], words: str = "and?") -> dict[str, Any]:
+        return {
+            "assistant_id": self.world.assistant_id,
+            "model": self.world.model.plan(turns).name,
+            "tools": TOOLS,
+            "additional_messages": [{"role": "user", "content": words}],
+        }
+
+    @move(pick=PICK)
+    def hang_up_while_waiting(self, pick: int) -> None:
+        waiting = [one for one in self.world.waiting if one.pending]
+        if not waiting:
+            return
+        self.world.do(self.world.hang_up(waiting[pick % len(waiting)]))
+        self.look()
 
     @move(pick=PICK)
     def add_a_message(self, pick: int) -> None:

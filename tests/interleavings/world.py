@@ -15,31 +15,36 @@ from typing import Any, TypeVar
 
 import httpx2
 from tests.api.streams import frames
-from tests.interleavings import snapshots
+from tests.interleavings import snapshots, waiting
 from tests.interleavings.plans import Model
 from tests.interleavings.snapshots import Snapshot
+from tests.interleavings.waiting import Waiting
 from tests.live_server import BETA, LiveServer, live_server
 from tests.manual_clock import ManualClock
 from tests.upstream import Upstream
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from assistants_server.domain.run_state import TERMINAL
+from assistants_server.engine.runs import _LOOK_AGAIN_SECONDS
 from assistants_server.store.database import Database
 
 T = TypeVar("T")
 
 LEASE = 10.0
 STEP = LEASE / 5  # a sweeper's period
+LOOK = _LOOK_AGAIN_SECONDS
 EXPIRY = 30
 PATIENCE = 8.0  # seconds of real time after which something that must happen has not
 
 
 class SweeperClock:
-    """The shared clock, as one process sees it; counts how often its sweeper went to sleep."""
+    """The shared clock, as one process sees it; counts how often its sweeper went to sleep, and
+    how often a request that waits for a thread did."""
 
     def __init__(self, clock: ManualClock) -> None:
         self._clock = clock
         self.sweeps = 0
+        self.looks = 0
 
     def now(self) -> float:
         return self._clock.now()
@@ -47,6 +52,8 @@ class SweeperClock:
     async def sleep(self, seconds: float) -> None:
         if seconds == STEP:
             self.sweeps += 1
+        if seconds == LOOK:
+            self.looks += 1
         await self._clock.sleep(seconds)
 
 
@@ -57,6 +64,7 @@ class Process:
         self.server = server
         self.clock = clock
         self.http: httpx2.AsyncClient
+        self.waiting: list[Waiting] = []
         self._stack = stack
 
     @property
@@ -135,6 +143,8 @@ class World:
         self.clock = ManualClock()
         self.processes: list[Process] = []
         self.streams: list[Stream] = []
+        self.waiting: list[Waiting] = []  # all that were sent, in that order
+        self.refused: dict[str, str] = {}  # models of which no run may come, and why
         self.thread_ids: list[str] = []
         self.dead: dict[str, float] = {}  # worker -> when it died
         self.assistant_id = ""
@@ -195,6 +205,9 @@ class World:
         return process
 
     async def end(self, process: Process, *, violently: bool) -> None:
+        if not violently:
+            for one in list(process.waiting):
+                await self.hang_up(one)
         self.processes.remove(process)
         worker = process.worker
         await (process.kill() if violently else process.stop())
@@ -217,8 +230,42 @@ class World:
             self.streams.append(stream)
         return stream
 
+    async def queue(self, process: Process, thread_id: str, body: Any) -> Waiting:
+        one = Waiting(process, thread_id, body)
+        self.waiting.append(one)
+        await one.send()
+        return one
+
+    async def hang_up(self, one: Waiting) -> None:
+        """The client leaves; if there is no run by then, there will be none."""
+        await one.leave()
+        if one.run(await self.snapshot()) is None:
+            self.refused[one.model] = "its client had left before it was its turn"
+
+    async def look_again(self) -> None:
+        """Whoever waits for a thread that another process has freed sees it by looking."""
+        while True:
+            now = await self.snapshot()
+            free = [
+                one for one in self.waiting if one.pending and now.active(one.thread_id) is None
+            ]
+            if not free:
+                return
+            looks = [(process.clock, process.clock.looks) for process in self.processes]
+            self.clock.advance(LOOK)
+
+            async def noticed(free: list[Waiting] = free, looks: Any = looks) -> bool:
+                answered = not all(one.pending for one in free)
+                return answered or any(clock.looks > count for clock, count in looks)
+
+            await self.until(noticed, "a look at a thread that is free")
+
     async def forget(self) -> None:
         """A new beginning: every client leaves and every thread goes."""
+        for one in self.waiting:
+            await one.leave()
+        self.waiting.clear()
+        self.refused.clear()
         for stream in self.streams:
             await stream.leave()
         self.streams.clear()
@@ -243,6 +290,7 @@ class World:
         told = [event for stream in self.streams for event in stream.events]
         now = await self.snapshot()
         snapshots.judge(now, self._before)
+        waiting.judge(self.waiting, now, self.refused)
         for process in self.processes:
             process.server.traffic.check()
         for name, data in told:
@@ -258,6 +306,12 @@ class World:
         if len(self.processes) > 1 and not await self._is_settled():
             await self.advance()
         await self.until(self._is_settled, "everything that can go on by itself")
+        while any(one.pending for one in self.waiting):
+            told = sum(one.pending for one in self.waiting)
+            await self.look_again()
+            await self.until(self._is_settled, "everything that can go on by itself")
+            if told == sum(one.pending for one in self.waiting):
+                break
         return await self.judge()
 
     async def _is_settled(self) -> bool:

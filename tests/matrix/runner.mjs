@@ -1,6 +1,6 @@
 // Plays the table of scenarios with the official Node SDK, whichever version is installed.
 //
-//     node runner.mjs BASE_URL FOLDER < scenarios.json > transcripts.json
+//     OPENAI_API_KEY=... node runner.mjs BASE_URL FOLDER < scenarios.json > transcripts.json
 //
 // FOLDER holds node_modules. Until version 4 every id of a path is an argument of its own; since
 // version 5 the last one is, and the others are parameters.
@@ -34,8 +34,7 @@ const CALLBACKS = [
 ];
 const NO_BODY = new Set(["retrieve", "delete", "cancel", "poll", "content"]);
 
-const client = new OpenAI({ baseURL, apiKey: "test", maxRetries: 0 });
-const resources = {
+const resourcesOf = (client) => ({
   assistants: client.beta.assistants,
   threads: client.beta.threads,
   messages: client.beta.threads.messages,
@@ -43,7 +42,9 @@ const resources = {
   steps: client.beta.threads.runs.steps,
   files: client.files,
   models: client.models,
-};
+});
+const own = resourcesOf(new OpenAI({ baseURL, maxRetries: 0 }));
+let resources = own;
 let kept = {};
 
 const camel = (name) => name.replace(/_([a-z])/g, (_, letter) => letter.toUpperCase());
@@ -117,6 +118,8 @@ async function perform(step) {
   const ids = filled(step.ids ?? {});
   const body = filled(step.body ?? {});
   const options = "poll_ms" in step ? { pollIntervalMs: step.poll_ms } : {};
+  const other = () => resourcesOf(new OpenAI({ baseURL, apiKey: step.key, maxRetries: 0 }));
+  resources = "key" in step ? other() : own;
   if (step.file) body.file = await toFile(Buffer.from(step.file.content), step.file.name);
   if (verb.endsWith("stream")) return follow(invoke(noun, verb, ids, body, options), step);
   if (step.streamed) {

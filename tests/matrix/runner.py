@@ -1,6 +1,6 @@
 """Plays the table of scenarios with the official Python SDK, whichever version is installed.
 
-    python runner.py BASE_URL < scenarios.json > transcripts.json
+    OPENAI_API_KEY=... python runner.py BASE_URL < scenarios.json > transcripts.json
 
 Nothing but ``openai`` and the standard library: it runs in environments of its own.
 """
@@ -64,6 +64,8 @@ class Player:
     def do(self, step: dict[str, Any]) -> tuple[dict[str, Any], Any]:
         noun, verb = step["do"].split(".")
         resource = self.client
+        if "key" in step:
+            resource = resource.with_options(api_key=step["key"])
         for name in RESOURCES[noun].split("."):
             resource = getattr(resource, name)
         method = getattr(resource, verb)
@@ -170,7 +172,7 @@ def at(value: Any, path: str) -> Any:
 
 def main() -> None:
     warnings.simplefilter("ignore", DeprecationWarning)
-    player = Player(openai.OpenAI(base_url=sys.argv[1], api_key="test", max_retries=0))
+    player = Player(openai.OpenAI(base_url=sys.argv[1], max_retries=0))
     table = json.load(sys.stdin)
     transcripts = {scenario["name"]: player.play(scenario["steps"]) for scenario in table}
     json.dump({"version": openai.__version__, "transcripts": transcripts}, sys.stdout)

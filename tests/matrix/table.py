@@ -12,6 +12,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from tests.manual_clock import ManualClock
 from tests.upstream import Answer, call, calls, cut, fail, length, refusal, say, stall
 
 ROOT = Path(__file__).parents[2]
@@ -31,13 +32,19 @@ def scenarios() -> list[dict[str, Any]]:
 
 
 class ScriptedModel:
-    """Plays the turns of the scenario that the request names as its model."""
+    """Plays the turns of the scenario that the request names as its model.
 
-    def __init__(self) -> None:
+    In a turn with ``pass`` so many seconds go by before it says anything.
+    """
+
+    def __init__(self, clock: ManualClock) -> None:
+        self._clock = clock
         self._turns = {scenario["name"]: list(scenario["model"]) for scenario in scenarios()}
 
     def __call__(self, body: dict[str, Any]) -> Answer:
-        return answer(self._turns[body["model"]].pop(0))
+        turn = self._turns[body["model"]].pop(0)
+        self._clock.advance(turn.get("pass", 0))
+        return answer(turn)
 
     @property
     def left(self) -> dict[str, list[Any]]:

@@ -14,9 +14,12 @@ from typing import Any
 
 import pytest
 from tests.live_server import live_server
+from tests.manual_clock import ManualClock
 from tests.matrix import table
 from tests.matrix.table import Client, ScriptedModel
 from tests.upstream import Upstream
+
+from assistants_server.store import keys
 
 SECONDS = 90
 
@@ -28,13 +31,17 @@ Transcripts = dict[str, list[Any]]
 
 async def play(client: Client, data: Path) -> Transcripts:
     """All scenarios, as this client saw them."""
-    model = ScriptedModel()
+    clock = ManualClock()
+    model = ScriptedModel(clock)
     async with (
         Upstream(default=model) as upstream,
-        live_server(data=data, upstream_url=upstream.base_url, upstream_key="test") as server,
+        live_server(
+            data=data, clock=clock, upstream_url=upstream.base_url, upstream_key="test"
+        ) as server,
     ):
+        _, key = await server.state.database.write(keys.create, "default", "matrix", now=1)
         command = [*client.command, server.base_url, *client.arguments]
-        environment = {"PATH": os.environ["PATH"]}
+        environment = {"PATH": os.environ["PATH"], "OPENAI_API_KEY": key}
         process = await asyncio.create_subprocess_exec(
             *command, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, env=environment
         )

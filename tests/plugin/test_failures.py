@@ -84,6 +84,20 @@ async def test_a_model_that_is_down_is_told_and_tried_again(
     assert (await caller.llm.chat(chat_ctx=asking()).collect()).text == "hello"
 
 
+@pytest.mark.parametrize(
+    ("status", "words"), [(401, "does not accept the key"), (403, "does not allow this key")]
+)
+async def test_a_key_that_the_model_server_refuses_is_said_clearly_and_not_tried_again(
+    caller: Caller, upstream: Upstream, reported: list[LLMError], status: int, words: str
+) -> None:
+    upstream.script(fail(status))
+    with pytest.raises(APIError, match=words) as raised:
+        await caller.llm.chat(chat_ctx=asking(), conn_options=TWICE).collect()
+    assert not raised.value.retryable
+    assert [one.recoverable for one in reported] == [False]
+    assert len(upstream.requests) == 1
+
+
 async def test_a_retry_adds_nothing_twice(caller: Caller, upstream: Upstream) -> None:
     upstream.script(fail(501), say("Here I am."))
     async with caller.session() as session:

@@ -15,7 +15,9 @@ from scripts import endpoints_reference, lifecycle_diagram
 from assistants_server import errors
 from assistants_server.domain.run_state import RUN_TRANSITIONS
 
-REFERENCE = Path(__file__).parents[2] / "docs/reference"
+ROOT = Path(__file__).parents[2]
+REFERENCE = ROOT / "docs/reference"
+SERVER = ROOT / "packages/assistants-server/src/assistants_server"
 
 
 def test_the_endpoints_page_is_up_to_date() -> None:
@@ -36,6 +38,29 @@ def test_every_event_that_the_official_sdk_knows_has_its_line() -> None:
     assert len(known) > 20
     assert {name for name in known if f"`{name}`" not in page} == set()
     assert {f"thread.run.{status}" for status in RUN_TRANSITIONS} <= known
+
+
+CODES_OF_LIMITS = [
+    "integer_above_max_value",
+    "integer_below_min_value",
+    "decimal_above_max_value",
+    "decimal_below_min_value",
+    "string_above_max_length",
+    "empty_string",
+    "array_above_max_length",
+    "empty_array",
+    "object_above_max_properties",
+    "property_name_above_max_length",
+]
+
+
+def test_every_code_that_an_answer_can_have_is_in_the_page_of_errors() -> None:
+    page = (REFERENCE / "errors.md").read_text()
+    sources = [*SERVER.glob("*.py"), *SERVER.glob("routes/*.py"), *SERVER.glob("wire/*.py")]
+    text = "".join(path.read_text() for path in sources)
+    codes = set(re.findall(r'code="([a-z_]+)"', text))
+    assert len(codes) > 15
+    assert {code for code in (*codes, *CODES_OF_LIMITS) if f"`{code}`" not in page} == set()
 
 
 FACTORIES: Mapping[Callable[..., errors.ApiError], tuple[Any, ...]] = {

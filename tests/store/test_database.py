@@ -20,8 +20,7 @@ from sqlalchemy.engine import make_url
 from assistants_server import errors
 from assistants_server.domain.drafts import ThreadDraft
 from assistants_server.domain.records import Page
-from assistants_server.store import database as database_module
-from assistants_server.store import rows, schema, threads
+from assistants_server.store import model_names, rows, schema, sqlite, threads
 from assistants_server.store.database import Database, DatabaseError
 
 
@@ -60,10 +59,43 @@ async def test_migrations_make_the_tables_that_the_code_uses(database: Database)
     assert await database.read(differences) == []
 
 
-def test_the_newest_migration_is_the_one_that_a_start_checks_for() -> None:
+def test_the_migrations_are_the_revisions_that_a_start_knows() -> None:
     config = Config()
     config.set_main_option("script_location", str(Path(schema.__file__).parent / "migrations"))
-    assert ScriptDirectory.from_config(config).get_current_head() == schema.HEAD
+    scripts = ScriptDirectory.from_config(config)
+    revisions = [script.revision for script in scripts.walk_revisions()]
+    assert revisions[::-1] == list(schema.REVISIONS)
+    assert scripts.get_current_head() == schema.HEAD
+
+
+def of_a_newer_version(connection: Connection) -> None:
+    connection.execute(sa.text("UPDATE alembic_version SET version_num = '9999'"))
+
+
+async def test_a_database_of_a_newer_version_is_refused_in_a_sentence(database_url: str) -> None:
+    database = await Database.open(database_url)
+    await database.write(of_a_newer_version)
+    with pytest.raises(DatabaseError, match="at revision 9999, of a newer assistants-server"):
+        await Database.open(database_url)
+    assert await database.read(schema.current) == "9999"
+    await database.close()
+
+
+async def test_an_older_database_is_brought_up_to_date(database_url: str) -> None:
+    database = await Database.open(database_url)
+    thread = await database.write(threads.create, "default", ThreadDraft(), now=1)
+
+    def back_to_the_first(connection: Connection) -> None:
+        connection.execute(sa.text("DROP TABLE model_names"))
+        connection.execute(sa.text("UPDATE alembic_version SET version_num = '0001'"))
+
+    await database.write(back_to_the_first)
+    await database.close()
+    database = await Database.open(database_url)
+    assert await database.read(schema.current) == schema.HEAD
+    assert await database.read(threads.get, "default", thread.id) == thread
+    assert await database.read(model_names.read) == {}
+    await database.close()
 
 
 async def test_opening_twice_keeps_what_is_there(database_url: str) -> None:
@@ -88,10 +120,10 @@ def test_processes_that_switch_an_empty_file_to_the_write_ahead_log_wait_for_eac
     """Without waiting, one in twenty rounds of these had a process that could not start."""
 
     def start(path: Path, together: threading.Barrier) -> None:
-        engine = database_module._sqlite_engine(make_url(f"sqlite:///{path}"), read_only=False)
+        engine = sqlite._engine(make_url(f"sqlite:///{path}"), read_only=False)
         with engine.connect() as connection:
             together.wait()
-            database_module._use_write_ahead_log(connection)
+            sqlite._use_write_ahead_log(connection)
             assert connection.exec_driver_sql("PRAGMA journal_mode").scalar_one() == "wal"
             connection.exec_driver_sql("BEGIN IMMEDIATE")
             connection.exec_driver_sql("CREATE TABLE IF NOT EXISTS started (at)")
@@ -154,7 +186,7 @@ async def test_a_full_disk_is_said_and_nothing_of_the_transaction_remains(tmp_pa
 async def test_a_database_held_by_another_program_is_said_to_be_busy(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("assistants_server.store.database._BUSY_SECONDS", 0.01)
+    monkeypatch.setattr("assistants_server.store.sqlite._BUSY_SECONDS", 0.01)
     path = tmp_path / "assistants.db"
     database = await Database.open(f"sqlite:///{path}")
     other = sqlite3.connect(path, isolation_level=None)

@@ -72,6 +72,22 @@ async def test_before_gives_the_nearest_entries_in_the_chosen_order(
     assert not listing.has_more
 
 
+@pytest.mark.parametrize("order", ["asc", "desc"])
+async def test_two_cursors_give_what_lies_between_them(database: Database, order: Order) -> None:
+    thread_id, made = await _thread(database, 6)
+    expected = made if order == "asc" else made[::-1]
+
+    async def between(after: int, before: int, limit: int = 20) -> tuple[list[str], bool]:
+        page = Page(limit=limit, order=order, after=expected[after], before=expected[before])
+        listing = await database.read(messages.list_page, "default", thread_id, page)
+        return [message.id for message in listing.items], listing.has_more
+
+    assert await between(0, 4) == (expected[1:4], False)
+    assert await between(0, 4, limit=2) == (expected[1:3], True)
+    for nothing in ((2, 2), (2, 3), (4, 1)):
+        assert await between(*nothing) == ([], False)
+
+
 async def test_a_cursor_that_was_deleted_still_marks_its_place(database: Database) -> None:
     thread_id, made = await _thread(database, 5)
     await database.write(messages.delete, "default", thread_id, made[2])

@@ -28,11 +28,13 @@ from assistants_server.store import (
     threads,
     turn,
 )
+from assistants_server.store.conversation import View
 from assistants_server.store.database import Database
 from assistants_server.store.run_creation import Claim, Created, ThreadBusy
 from assistants_server.store.run_endings import Outcome, Unstored
 
 NOW = 1000
+VIEW = View(window=lambda run: 8000, tool_history=True)
 CLAIM = Claim(owner="worker_a", lease_until=NOW + 10.0, expires_at=NOW + 600)
 
 
@@ -73,9 +75,9 @@ class World:
         )
 
     async def start(self, run: Run) -> Run:
-        started = await self.database.write(turn.start, run, now=NOW)
-        assert started is not None
-        return started
+        begun = await self.database.write(turn.begin, run, VIEW, now=NOW)
+        assert begun is not None
+        return begun.run
 
     async def speak(self, run: Run, words: str) -> Message:
         """The run's message, still being written."""
@@ -109,7 +111,7 @@ class World:
 
     async def call(self, run: Run, *call_ids: str) -> Run:
         """The run asks for functions and waits."""
-        step = await self.database.write(turn.open_calls, run, self.step(run))
+        step = await self.database.write(turn.open_calls, run, self.step(run), said=None)
         assert step is not None
         calls = [
             {"id": one, "type": "function", "function": {"name": "f", "arguments": "{}"}}
@@ -351,6 +353,28 @@ async def test_outputs_without_a_pending_call_become_a_tool_turn_of_the_new_run(
     await world.finish(await world.start(second.run))
     third = await world.create("again", tool_outputs=[output])
     assert await world.tool_steps(third.run.id) == [], "sending an output again is safe"
+
+
+async def test_of_two_outputs_for_one_call_the_first_counts(world: World) -> None:
+    twice = [
+        CarriedOutput(tool_call_id="call_a", output=words, name="f")
+        for words in ("first", "second")
+    ]
+    other = CarriedOutput(tool_call_id="call_b", output="other", name="f")
+    created = await world.create("hi", tool_outputs=[*twice, other])
+    (step,) = await world.tool_steps(created.run.id)
+    told = [(one["id"], one["function"]["output"]) for one in step.tool_calls]
+    assert told == [("call_a", "first"), ("call_b", "other")], "no model takes one id twice"
+    await world.finish(await world.start(created.run))
+
+    asking = await world.create("hello", run_key="turn-1")
+    await world.call(await world.start(asking.run), "call_c")
+    answers = [
+        CarriedOutput(tool_call_id="call_c", output=words, name="f") for words in ("yes", "no")
+    ]
+    await world.create("and?", end_runs=[EndRun(run_key="turn-1")], tool_outputs=answers)
+    (step,) = await world.tool_steps(asking.run.id)
+    assert [one["function"]["output"] for one in step.tool_calls] == ["yes"]
 
 
 async def test_an_output_without_a_name_has_nowhere_to_go(world: World) -> None:

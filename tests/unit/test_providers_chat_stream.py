@@ -402,3 +402,29 @@ def test_any_json_is_pieces_garbage_or_an_error(events: list[Any]) -> None:
     except (Garbage, StreamError):
         return
     assert not turn.over
+
+
+@pytest.mark.parametrize(
+    ("said", "kept"),
+    [
+        (r"a\ud83d", "a\ufffd"),
+        (r"\uDE00b", "\ufffdb"),
+        (r"\ud83d\ude00", "\U0001f600"),
+        (r"a\u0000b", "ab"),
+        (r"a\\u0000b", r"a\u0000b"),
+        (r"\ud83d\u0000", "\ufffd"),
+    ],
+)
+def test_what_no_database_keeps_and_no_client_reads_is_left_out(said: str, kept: str) -> None:
+    def event(delta: dict[str, Any]) -> str:
+        return json.dumps(chunk(**delta)).replace("SAID", said)
+
+    assert play(event({"content": "SAID"}), chunk("stop"))[:-1] == [TextPiece(kept)]
+    calls = [entry(0, "SAID", id="call_SAID", name="f")]
+    told = play(event({"tool_calls": calls}), chunk("tool_calls"))
+    assert told[0] == CallPiece(0, kept, f"call_{kept}", "f")
+
+
+def test_broken_json_is_garbage_whatever_it_holds() -> None:
+    with pytest.raises(Garbage):
+        play(r'{"choices": "\ud83d')

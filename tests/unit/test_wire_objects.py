@@ -220,7 +220,9 @@ def test_steps() -> None:
     }
     assert shown["usage"] is None, "known, but not shown before the step has ended"
     assert steps.render(replace(STEP, status="completed"))["usage"] == USAGE
-    assert steps.render(replace(STEP, status="failed", usage=None))["usage"]["total_tokens"] == 0
+    unknown = steps.render(replace(STEP, status="failed", usage=None))["usage"]
+    assert unknown is not None
+    assert unknown["total_tokens"] == 0
 
 
 def test_tool_steps_show_their_calls() -> None:

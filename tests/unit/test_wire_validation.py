@@ -315,7 +315,7 @@ def value(param: str, given: str, supported: str) -> Refusal:
         (
             steps.StepsQuery,
             {"include[]": ["everything"]},
-            value("include[][0]", "everything", f"'{parts.INCLUDABLE}'"),
+            value("include[0]", "everything", f"'{parts.INCLUDABLE}'"),
         ),
     ],
 )

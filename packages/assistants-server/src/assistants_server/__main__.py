@@ -18,6 +18,7 @@ cli = typer.Typer(
 )
 cli.command()(serve.serve)
 cli.add_typer(keys.cli, name="keys")
+cli.add_typer(models.cli, name="models")
 cli.command("export")(transfer.export_objects)
 cli.command("import")(transfer.import_objects)
 cli.command()(schema.migrate)

@@ -11,6 +11,7 @@ from starlette.applications import Starlette
 from starlette.middleware import Middleware
 
 from .clock import Clock, SystemClock
+from .engine.model_names import ModelNames
 from .engine.runs import Runs
 from .engine.worker import Worker
 from .errors import Unavailable
@@ -68,9 +69,11 @@ def create_app(
             if models is None:
                 models = select_provider(settings)
                 closing.push_async_callback(models.aclose)
+            names = ModelNames(database, settings.models)
             worker = (Worker if spans is None else spans.worker)(
                 database=database,
                 provider=models if spans is None else spans.provider(models),
+                names=names,
                 clock=time,
                 settings=settings,
             )
@@ -81,6 +84,7 @@ def create_app(
                 clock=time,
                 database=database,
                 provider=models,
+                model_names=names,
                 worker=worker,
                 runs=Runs(database=database, worker=worker, clock=time),
                 keys=KeyRing(database, time),

@@ -43,7 +43,8 @@ class Settings(BaseSettings):
     models: dict[str, str] = Field(
         default_factory=dict,
         description='Model names to replace, as JSON: `{"gpt-4o": "qwen3:8b", "*": "local"}`. '
-        "`*` stands for every name that is not listed.",
+        "`*` stands for every name that is not listed. A project's own map "
+        "(`assistants-server models`) comes first.",
     )
     local_model: Path | None = Field(
         default=None,

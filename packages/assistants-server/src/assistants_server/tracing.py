@@ -230,6 +230,16 @@ class TracedDatabase(Database):
         with self._transaction("write", function):
             return await super().write(function, *args, **kwargs)
 
+    async def progress(
+        self,
+        function: Callable[Concatenate[Connection, P], T],
+        /,
+        *args: P.args,
+        **kwargs: P.kwargs,
+    ) -> T:
+        with self._transaction("progress", function):
+            return await super().progress(function, *args, **kwargs)
+
     async def read(
         self,
         function: Callable[Concatenate[Connection, P], T],

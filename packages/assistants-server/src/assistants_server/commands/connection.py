@@ -9,7 +9,11 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+import orjson
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from .. import ids
+from ..wire.parts import error_body
 
 HEADER_SECONDS = 30.0
 """From the connection's first byte, or the request's, to the end of its headers."""
@@ -71,6 +75,18 @@ class BoundedHttp(HttpToolsProtocol):
         self._finished()
         if self._header_bytes <= HEADER_BYTES:
             super().on_message_complete()
+
+    def send_400_response(self, msg: str) -> None:
+        """What is no HTTP, or has a method that HTTP does not know, never gets to the app."""
+        body = orjson.dumps(
+            error_body(f"We could not read your request: {msg}", type="invalid_request_error")
+        )
+        head = (
+            "HTTP/1.1 400 Bad Request\r\nconnection: close\r\ncontent-type: application/json\r\n"
+            f"content-length: {len(body)}\r\nx-request-id: {ids.request_id()}\r\n\r\n"
+        )
+        self.transport.write(head.encode() + body)
+        self.transport.close()
 
     def _within(self, size: int) -> bool:
         """Whether the headers still fit; the connection is closed when they do not."""

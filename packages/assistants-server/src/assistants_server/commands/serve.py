@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import ipaddress
 import os
 import signal
@@ -163,6 +164,9 @@ class _Server(uvicorn.Server):
     async def serve(self, sockets: list[socket.socket] | None = None) -> None:
         with self._signals():
             async with self._app.router.lifespan_context(self._app):
+                # What is there now stays: without this the collector walks through all of it, for
+                # tens of milliseconds, in the middle of somebody's answer.
+                gc.freeze()
                 typer.echo(_greeting(self._settings, self._listener))
                 await super().serve(sockets)
 

@@ -2,9 +2,9 @@
 
 The database is the only coordination between processes. A run carries its owner and a lease; the
 owner renews while it works, and learns from the same statement which of its runs others have
-ended. What no process renews any more is settled by whoever looks first: a run that was never
-started is executed, one that was half done fails with a plain reason, one that was being cancelled
-is cancelled. Overdue runs expire. So every run ends, whatever happens to its process.
+ended. What no process renews any more is settled by whoever looks first: a turn that has said
+nothing yet is asked again, one that was half said fails with a plain reason, a run that was being
+cancelled is cancelled. Overdue runs expire. So every run ends, whatever happens to its process.
 """
 
 from __future__ import annotations
@@ -24,17 +24,21 @@ from ..log import run_id as logged_run
 from ..measurements import Measurements
 from ..providers.contract import ModelProvider
 from ..settings import Settings
-from ..store import files, idempotency, run_endings, runs, turn
+from ..store import files, idempotency, run_endings, runs, steps, turn
+from ..store.conversation import View
 from ..store.database import Database, DatabaseError
 from ..store.run_creation import Claim
 from ..store.run_endings import Ending, Outcome, Unstored
+from ..store.turn import Begun
 from .event_log import EventLog
+from .model_names import ModelNames
 from .run_execution import RunExecution, Stop
 
 logger = logging.getLogger(__name__)
 
 CHECKPOINT_SECONDS = 1.0
 _SWEEPS_PER_LEASE = 5  # a lease survives four sweeps that fail or come late
+SWEEP_SECONDS = 5.0  # at least so often, however long the lease: commands change model names
 _SWEEP_LIMIT = 100  # runs settled in one sweep, so that a sweep stays short
 _CLEARING_SECONDS = 60
 _UPLOAD_SECONDS = 3600  # an upload that has not finished by then has broken off
@@ -50,13 +54,21 @@ SHUT_DOWN = Failure(
 
 class Worker:
     def __init__(
-        self, *, database: Database, provider: ModelProvider, clock: Clock, settings: Settings
+        self,
+        *,
+        database: Database,
+        provider: ModelProvider,
+        names: ModelNames,
+        clock: Clock,
+        settings: Settings,
     ) -> None:
         self.id = f"worker_{secrets.token_hex(8)}"
         self._database = database
         self._provider = provider
+        self._names = names
         self._clock = clock
         self._settings = settings
+        self.view = View(self._window, settings.tool_history)
         self.measurements = Measurements()
         self._executions: dict[str, RunExecution] = {}
         self._tasks: set[asyncio.Task[None]] = set()
@@ -68,6 +80,10 @@ class Worker:
         self._creating: Counter[str] = Counter()  # requests for a run, by project
         self._executing: Counter[str] = Counter()
         self._draining = False
+
+    def _window(self, run: Run) -> int:
+        model = self._names.resolve(run.project_id, run.model)
+        return self._provider.context_window(model)
 
     # Life
 
@@ -140,8 +156,10 @@ class Worker:
         """Seconds that a run gets."""
         return int(self._settings.run_expiry)
 
-    def launch(self, run: Run, first_events: Sequence[RunEvent] = ()) -> EventLog:
-        """Execute a run that is claimed for this process; returns its log."""
+    def launch(
+        self, run: Run, first_events: Sequence[RunEvent] = (), begun: Begun | None = None
+    ) -> EventLog:
+        """Execute a run that is claimed for this process, and may have begun; returns its log."""
         log = EventLog()
         log.append(*first_events)
         execution = RunExecution(
@@ -149,9 +167,11 @@ class Worker:
             log,
             database=self._database,
             provider=self._provider,
+            names=self._names,
             clock=self._clock,
-            tool_history=self._settings.tool_history,
+            view=self.view,
             measurements=self.measurements,
+            begun=begun,
         )
         self._executions[run.id] = execution
         self._executing[run.project_id] += 1
@@ -235,7 +255,7 @@ class Worker:
             if not grown:
                 continue
             try:
-                await self._database.write(turn.checkpoint, [growth for _, growth in grown])
+                await self._database.progress(turn.checkpoint, [growth for _, growth in grown])
             except DatabaseError as error:
                 logger.warning("checkpoint failed: %s", error.message)
                 continue
@@ -246,7 +266,8 @@ class Worker:
 
     async def _keep_sweeping(self) -> None:
         while True:
-            await self._clock.sleep(self._settings.lease / _SWEEPS_PER_LEASE)
+            pause = self._settings.lease / _SWEEPS_PER_LEASE
+            await self._clock.sleep(min(pause, SWEEP_SECONDS))
             try:
                 await self._sweep()
             except DatabaseError as error:
@@ -258,6 +279,7 @@ class Worker:
         await self._renew()
         await self._settle_orphans()
         await self._expire_overdue()
+        await self._names.refresh()
         now = int(self._clock.now())
         if now >= self._clearing_due:
             self._clearing_due = now + _CLEARING_SECONDS
@@ -321,10 +343,17 @@ class Worker:
             if taken is None:
                 continue
             logger.info("taking over a run", extra={"run_id": run.id, "status": run.status})
-            if taken.status == "queued":
+            if await self._can_still_be_told(taken):
                 self.launch(taken)
             else:
                 await self._end(taken, Outcome(cause="fail", failure=DIED))
+
+    async def _can_still_be_told(self, run: Run) -> bool:
+        """Whether a dead process's run may be executed as if nothing had happened: its turn has
+        said nothing yet, and its client has not gone with the process."""
+        if run.cancel_on_disconnect:
+            return False
+        return not await self._database.read(steps.in_progress, run.id)
 
     async def _dead(self) -> Sequence[str]:
         """Processes of this host that hold runs and are gone: nobody need wait for their leases."""

@@ -10,6 +10,7 @@ is accepted.
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -48,6 +49,28 @@ class StreamError(Exception):
     def __init__(self, body: Any) -> None:
         super().__init__("the server reported an error in its stream")
         self.body = body
+
+
+def _decoded(event: bytes) -> Any:
+    """The event's JSON, without what nobody behind us can keep or send on."""
+    try:
+        value = orjson.loads(event)
+    except ValueError:
+        # Half a surrogate pair: servers that cut a model's text into tokens of bytes send it.
+        if b"\\ud" not in event.lower():
+            raise
+        return _kept(json.loads(event))
+    return _kept(value) if b"\\u0000" in event else value
+
+
+def _kept(value: Any) -> Any:
+    """Without NUL, which databases do not take, and with a mark for half a surrogate pair."""
+    if isinstance(value, str):
+        whole = value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+        return whole.replace("\0", "")
+    if isinstance(value, dict):
+        return {_kept(key): _kept(item) for key, item in value.items()}
+    return [_kept(item) for item in value] if isinstance(value, list) else value
 
 
 class Events:
@@ -170,7 +193,7 @@ class Turn:
                 self.over = True
                 break
             try:
-                self._read(orjson.loads(event), pieces)
+                self._read(_decoded(event), pieces)
             except (TypeError, ValueError, KeyError, IndexError, AttributeError) as error:
                 raise Garbage from error
         return pieces

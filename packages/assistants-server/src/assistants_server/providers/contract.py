@@ -12,8 +12,9 @@ from ..domain.model_exchange import ModelRequest, Piece
 class ProviderError(Exception):
     """The model could not answer.
 
-    ``code`` is the wire's ``last_error.code``: ``server_error`` or ``rate_limit_exceeded`` (also
-    for an exhausted quota), or ``invalid_prompt``. The message is shown to the client, so it says
+    ``code`` is the wire's ``last_error.code``: ``server_error`` (asking again may help),
+    ``rate_limit_exceeded`` (also for an exhausted quota), or ``invalid_prompt``: what was asked
+    cannot be answered, however often it is asked. The message is shown to the client, so it says
     what to do and holds no text of the conversation.
     """
 

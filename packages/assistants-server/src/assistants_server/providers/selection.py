@@ -1,15 +1,14 @@
 """From a model's name to who answers for it.
 
-The map of the settings comes first: stored assistants name models that are gone. Then the name
-``local`` is the model in this process, and every other name is the upstream's; without an upstream
-the local model answers for all of them.
+The maps of names have been asked before (``engine.model_names``). The name ``local`` is the model
+in this process, and every other name is the upstream's; without an upstream the local model answers
+for all of them.
 """
 
 from __future__ import annotations
 
 import os
 from collections.abc import AsyncGenerator, Sequence
-from dataclasses import replace
 
 from ..domain.model_exchange import ModelRequest, Piece
 from ..settings import Settings
@@ -30,32 +29,30 @@ def select_provider(settings: Settings) -> Selection:
             base_url=url, api_key=key, context_window=settings.context_tokens
         )
     local = LocalModel(settings.local_model, data=settings.data)
-    return Selection(upstream=upstream, local=local, names=settings.models)
+    return Selection(upstream=upstream, local=local, usual=settings.models.get("*"))
 
 
 class Selection:
-    """All the models of one server. Use it in one event loop and close it."""
+    """All the models of one server. Use it in one event loop and close it.
+
+    ``usual``: the model that the settings put in place of any name.
+    """
 
     def __init__(
-        self, *, upstream: ChatCompletions | None, local: LocalModel, names: dict[str, str]
+        self, *, upstream: ChatCompletions | None, local: LocalModel, usual: str | None
     ) -> None:
         self._upstream = upstream
         self._local = local
-        self._names = names
+        self._usual = usual
 
-    def _choose(self, model: str) -> tuple[ChatCompletions | LocalModel, str]:
-        name = self._names.get(model, self._names.get("*", model))
-        if name == LOCAL or self._upstream is None:
-            return self._local, name
-        return self._upstream, name
+    def _choose(self, model: str | None) -> ChatCompletions | LocalModel:
+        return self._local if model == LOCAL or self._upstream is None else self._upstream
 
     def stream(self, request: ModelRequest) -> AsyncGenerator[Sequence[Piece], None]:
-        provider, name = self._choose(request.model)
-        return provider.stream(replace(request, model=name))
+        return self._choose(request.model).stream(request)
 
     def context_window(self, model: str) -> int:
-        provider, name = self._choose(model)
-        return provider.context_window(name)
+        return self._choose(model).context_window(model)
 
     async def models(self) -> Sequence[ModelInfo]:
         """Of whoever answers for a name that no map mentions."""
@@ -63,11 +60,10 @@ class Selection:
 
     def describe(self) -> str:
         """Who answers for a name that no map mentions: ``qwen3:8b at http://…/v1``."""
-        provider, name = self._choose("*")
-        if provider is self._local:
-            return f"{self._local.title}, on this machine"
-        assert self._upstream is not None
-        return f"{'models' if name == '*' else name} at {self._upstream.base_url}"
+        provider = self._choose(self._usual)
+        if isinstance(provider, LocalModel):
+            return f"{provider.title}, on this machine"
+        return f"{self._usual or 'models'} at {provider.base_url}"
 
     async def prewarm(self) -> None:
         """Open the connection, or load the model, that the first turn will use.
@@ -75,8 +71,7 @@ class Selection:
         Raises:
             ProviderError: the local model cannot run here.
         """
-        provider, _ = self._choose("*")
-        await provider.prewarm()
+        await self._choose(self._usual).prewarm()
 
     async def aclose(self) -> None:
         try:

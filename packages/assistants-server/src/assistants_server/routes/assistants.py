@@ -6,6 +6,7 @@ from starlette.responses import Response
 
 from ..store import assistants as store
 from ..wire import assistants as wire
+from ..wire.objects import AssistantObject, DeletionObject
 from ..wire.parts import ListQuery, NoQuery, deletion, list_page
 from .endpoints import Call, Endpoint, Json
 
@@ -46,6 +47,7 @@ ENDPOINTS = (
         create,
         "Create an assistant.",
         "The assistant.",
+        returns=AssistantObject,
         body=wire.CreateAssistant,
     ),
     Endpoint(
@@ -54,16 +56,32 @@ ENDPOINTS = (
         list_all,
         "List assistants.",
         "A page of assistants.",
+        returns=list[AssistantObject],
         query=ListQuery,
     ),
-    Endpoint("GET", _ONE, retrieve, "Retrieve an assistant.", "The assistant."),
+    Endpoint(
+        "GET",
+        _ONE,
+        retrieve,
+        "Retrieve an assistant.",
+        "The assistant.",
+        returns=AssistantObject,
+    ),
     Endpoint(
         "POST",
         _ONE,
         modify,
         "Modify an assistant.",
         "The assistant as it now is.",
+        returns=AssistantObject,
         body=wire.ModifyAssistant,
     ),
-    Endpoint("DELETE", _ONE, delete, "Delete an assistant.", "The deletion."),
+    Endpoint(
+        "DELETE",
+        _ONE,
+        delete,
+        "Delete an assistant.",
+        "The deletion.",
+        returns=DeletionObject,
+    ),
 )

@@ -57,7 +57,7 @@ class Call(Generic[Body, Query]):
 
     async def write(
         self,
-        render: Callable[[T], dict[str, Any]],
+        render: Callable[[T], Mapping[str, Any]],
         function: Callable[Concatenate[Connection, P], T],
         /,
         *args: P.args,
@@ -92,7 +92,8 @@ Handler = Callable[[Call[Any, Any]], Awaitable[Response]]
 class Endpoint:
     """``body=None``: a body is not read (cancel, deletions) or the handler reads it (uploads).
 
-    ``beta``: the assistants beta header is asked for. ``answer`` names the answer for the document.
+    ``beta``: the assistants beta header is asked for. ``answer`` names the answer for the document,
+    ``returns`` is its type (``list[X]``: a page of them), or ``media`` says what else comes.
     ``headers`` go with a JSON answer to a change.
     """
 
@@ -101,6 +102,8 @@ class Endpoint:
     handler: Handler
     summary: str
     answer: str
+    returns: Any = None
+    media: str | None = None
     body: type[BaseModel] | None = None
     query: type[BaseModel] = NoQuery
     beta: bool = True

@@ -14,6 +14,7 @@ from ..domain.records import File
 from ..errors import BadRequest, no_file
 from ..store import files as store
 from ..wire import files as wire
+from ..wire.objects import DeletionObject, FileObject
 from ..wire.parts import NoQuery, deletion, list_page
 from . import uploads
 from .endpoints import Call, Endpoint, Json
@@ -185,17 +186,50 @@ _ALL = "/v1/files"
 _ONE = _ALL + "/{file_id}"
 
 ENDPOINTS = (
-    Endpoint("POST", _ALL, create, "Upload a file (multipart form).", "The file.", beta=False),
+    Endpoint(
+        "POST",
+        _ALL,
+        create,
+        "Upload a file (multipart form).",
+        "The file.",
+        returns=FileObject,
+        beta=False,
+    ),
     Endpoint(
         "GET",
         _ALL,
         list_all,
         "List files.",
         "A page of files.",
+        returns=list[FileObject],
         query=wire.FilesQuery,
         beta=False,
     ),
-    Endpoint("GET", _ONE, retrieve, "Retrieve a file's description.", "The file.", beta=False),
-    Endpoint("DELETE", _ONE, delete, "Delete a file.", "The deletion.", beta=False),
-    Endpoint("GET", _ONE + "/content", content, "Download a file.", "Its bytes.", beta=False),
+    Endpoint(
+        "GET",
+        _ONE,
+        retrieve,
+        "Retrieve a file's description.",
+        "The file.",
+        returns=FileObject,
+        beta=False,
+    ),
+    Endpoint(
+        "DELETE",
+        _ONE,
+        delete,
+        "Delete a file.",
+        "The deletion.",
+        returns=DeletionObject,
+        beta=False,
+    ),
+    Endpoint(
+        "GET",
+        _ONE + "/content",
+        content,
+        "Download a file.",
+        "Its bytes.",
+        media="application/octet-stream",
+        beta=False,
+    ),
 )

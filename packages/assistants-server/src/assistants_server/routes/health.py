@@ -8,6 +8,7 @@ from starlette.responses import Response
 
 from ..errors import Unavailable
 from ..store import assistants
+from ..wire.objects import HealthObject
 from ..wire.parts import NoQuery
 from .endpoints import Call, Endpoint, Json
 
@@ -46,6 +47,7 @@ ENDPOINTS = (
         live,
         "Is the process alive?",
         "It is.",
+        returns=HealthObject,
         beta=False,
         open=True,
     ),
@@ -55,6 +57,7 @@ ENDPOINTS = (
         ready,
         "May it be sent requests?",
         "It may; otherwise 503 with the reason.",
+        returns=HealthObject,
         beta=False,
         open=True,
     ),

@@ -6,6 +6,7 @@ from starlette.responses import Response
 
 from ..store import messages as store
 from ..wire import messages as wire
+from ..wire.objects import DeletionObject, MessageObject
 from ..wire.parts import NoQuery, deletion, list_page
 from .endpoints import Call, Endpoint, Json
 
@@ -66,6 +67,7 @@ ENDPOINTS = (
         create,
         "Add a message to a thread that no run is active on.",
         "The message.",
+        returns=MessageObject,
         body=wire.CreateMessage,
     ),
     Endpoint(
@@ -74,16 +76,32 @@ ENDPOINTS = (
         list_all,
         "List a thread's messages.",
         "A page of messages.",
+        returns=list[MessageObject],
         query=wire.MessagesQuery,
     ),
-    Endpoint("GET", _ONE, retrieve, "Retrieve a message.", "The message."),
+    Endpoint(
+        "GET",
+        _ONE,
+        retrieve,
+        "Retrieve a message.",
+        "The message.",
+        returns=MessageObject,
+    ),
     Endpoint(
         "POST",
         _ONE,
         modify,
         "Modify a message's metadata, or its content (extension).",
         "The message as it now is.",
+        returns=MessageObject,
         body=wire.ModifyMessage,
     ),
-    Endpoint("DELETE", _ONE, delete, "Delete a message.", "The deletion."),
+    Endpoint(
+        "DELETE",
+        _ONE,
+        delete,
+        "Delete a message.",
+        "The deletion.",
+        returns=DeletionObject,
+    ),
 )

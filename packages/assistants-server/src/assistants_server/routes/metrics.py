@@ -99,6 +99,7 @@ ENDPOINTS = (
         metrics,
         "What Prometheus reads.",
         "The measurements of this process, as text.",
+        media="text/plain",
         beta=False,
         open=True,
     ),

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
-from typing import Any
+from typing import Any, get_args
 
-from pydantic import BaseModel
-from pydantic.json_schema import models_json_schema
+from pydantic import BaseModel, TypeAdapter
 
 from ..version import __version__
 from .endpoints import Endpoint
@@ -37,9 +36,10 @@ _ERROR = {
 @lru_cache(maxsize=1)
 def document(endpoints: Sequence[Endpoint]) -> dict[str, Any]:
     bodies = {endpoint.body for endpoint in endpoints if endpoint.body is not None}
-    ordered = sorted(bodies, key=lambda model: model.__name__)
-    _, schemas = models_json_schema(
-        [(model, "validation") for model in ordered], ref_template=_REFERENCE
+    objects = {_single(endpoint) for endpoint in endpoints if endpoint.returns is not None}
+    ordered = sorted([*bodies, *objects], key=lambda kind: str(kind.__name__))
+    _, schemas = TypeAdapter.json_schemas(
+        [(kind, "validation", TypeAdapter(kind)) for kind in ordered], ref_template=_REFERENCE
     )
     paths: dict[str, dict[str, Any]] = {}
     for endpoint in endpoints:
@@ -66,7 +66,7 @@ def _operation(endpoint: Endpoint) -> dict[str, Any]:
         "operationId": _operation_id(endpoint),
         "parameters": [*_path_parameters(endpoint), *_query_parameters(endpoint.query)],
         "responses": {
-            "200": {"description": endpoint.answer},
+            "200": _answer(endpoint),
             "default": {
                 "description": "A refusal.",
                 "content": {"application/json": {"schema": _reference("Error")}},
@@ -88,6 +88,41 @@ def _operation(endpoint: Endpoint) -> dict[str, Any]:
             }
         )
     return operation
+
+
+def _single(endpoint: Endpoint) -> Any:
+    """The object that the endpoint answers with, or lists."""
+    return get_args(endpoint.returns)[0] if get_args(endpoint.returns) else endpoint.returns
+
+
+def _answer(endpoint: Endpoint) -> dict[str, Any]:
+    told: dict[str, Any] = {"description": endpoint.answer}
+    if endpoint.returns is not None:
+        schema: Mapping[str, Any] = _reference(_single(endpoint).__name__)
+        if get_args(endpoint.returns):
+            schema = _page(schema)
+        told["content"] = {"application/json": {"schema": schema}}
+        if endpoint.body is not None and "stream" in endpoint.body.model_fields:
+            told["content"]["text/event-stream"] = {"schema": {"type": "string"}}
+    elif endpoint.media is not None:
+        told["content"] = {endpoint.media: {"schema": {"type": "string"}}}
+    return told
+
+
+def _page(item: Mapping[str, Any]) -> dict[str, Any]:
+    properties = {
+        "object": {"const": "list"},
+        "data": {"type": "array", "items": item},
+        "first_id": {"type": ["string", "null"]},
+        "last_id": {"type": ["string", "null"]},
+        "has_more": {"type": "boolean"},
+    }
+    return {
+        "type": "object",
+        "properties": properties,
+        "required": list(properties),
+        "additionalProperties": False,
+    }
 
 
 def _operation_id(endpoint: Endpoint) -> str:

@@ -18,6 +18,7 @@ from ..store import runs as store
 from ..store.idempotency import AlreadyAnswered, Answer, Once
 from ..store.run_creation import Created
 from ..wire import runs as wire
+from ..wire.objects import RunObject
 from ..wire.parts import IncludeQuery, ListQuery, NoQuery, encode, list_page
 from .endpoints import REPLAYED, Call, Endpoint, Json
 from .request_trace import STORED
@@ -183,6 +184,7 @@ ENDPOINTS = (
         create_with_thread,
         "Create a thread and run it.",
         "The run, or with `stream` its events.",
+        returns=RunObject,
         body=wire.CreateThreadAndRun,
         headers=_POLL,
     ),
@@ -192,23 +194,46 @@ ENDPOINTS = (
         create,
         "Create a run.",
         "The run, or with `stream` its events.",
+        returns=RunObject,
         body=wire.CreateRun,
         query=IncludeQuery,
         headers=_POLL,
     ),
-    Endpoint("GET", _ALL, list_all, "List a thread's runs.", "A page of runs.", query=ListQuery),
-    Endpoint("GET", _ONE, retrieve, "Retrieve a run.", "The run."),
+    Endpoint(
+        "GET",
+        _ALL,
+        list_all,
+        "List a thread's runs.",
+        "A page of runs.",
+        returns=list[RunObject],
+        query=ListQuery,
+    ),
+    Endpoint(
+        "GET",
+        _ONE,
+        retrieve,
+        "Retrieve a run.",
+        "The run.",
+        returns=RunObject,
+    ),
     Endpoint(
         "POST",
         _ONE,
         modify,
         "Modify a run's metadata.",
         "The run as it now is.",
+        returns=RunObject,
         body=wire.ModifyRun,
         headers=_POLL,
     ),
     Endpoint(
-        "POST", _ONE + "/cancel", cancel, "Cancel a run.", "The run, `cancelling`.", headers=_POLL
+        "POST",
+        _ONE + "/cancel",
+        cancel,
+        "Cancel a run.",
+        "The run, `cancelling`.",
+        returns=RunObject,
+        headers=_POLL,
     ),
     Endpoint(
         "POST",
@@ -216,6 +241,7 @@ ENDPOINTS = (
         submit_tool_outputs,
         "Answer the function calls that a run waits for.",
         "The run, or with `stream` its events from here on.",
+        returns=RunObject,
         body=wire.SubmitToolOutputs,
         headers=_POLL,
     ),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ..clock import Clock
+from ..engine.model_names import ModelNames
 from ..engine.runs import Runs
 from ..engine.worker import Worker
 from ..measurements import Measurements
@@ -21,6 +22,7 @@ class ServerState:
     clock: Clock
     database: Database
     provider: ModelProvider
+    model_names: ModelNames
     worker: Worker
     runs: Runs
     keys: KeyRing

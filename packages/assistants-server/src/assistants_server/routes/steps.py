@@ -6,6 +6,7 @@ from starlette.responses import Response
 
 from ..store import steps as store
 from ..wire import steps as wire
+from ..wire.objects import StepObject
 from ..wire.parts import IncludeQuery, list_page
 from .endpoints import Call, Endpoint, Json
 
@@ -41,6 +42,7 @@ ENDPOINTS = (
         list_all,
         "List a run's steps.",
         "A page of run steps.",
+        returns=list[StepObject],
         query=wire.StepsQuery,
     ),
     Endpoint(
@@ -49,6 +51,7 @@ ENDPOINTS = (
         retrieve,
         "Retrieve a run step.",
         "The run step.",
+        returns=StepObject,
         query=IncludeQuery,
     ),
 )

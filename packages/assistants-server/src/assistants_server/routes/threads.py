@@ -6,6 +6,7 @@ from starlette.responses import Response
 
 from ..store import threads as store
 from ..wire import threads as wire
+from ..wire.objects import DeletionObject, ThreadObject
 from ..wire.parts import NoQuery, deletion, list_page
 from .endpoints import Call, Endpoint, Json
 
@@ -49,6 +50,7 @@ ENDPOINTS = (
         create,
         "Create a thread, with its first messages if there are any.",
         "The thread.",
+        returns=ThreadObject,
         body=wire.CreateThread,
     ),
     Endpoint(
@@ -57,15 +59,24 @@ ENDPOINTS = (
         list_all,
         "List threads (extension); `metadata[key]=value` keeps those that carry the pair.",
         "A page of threads.",
+        returns=list[ThreadObject],
         query=wire.ThreadsQuery,
     ),
-    Endpoint("GET", _ONE, retrieve, "Retrieve a thread.", "The thread."),
+    Endpoint(
+        "GET",
+        _ONE,
+        retrieve,
+        "Retrieve a thread.",
+        "The thread.",
+        returns=ThreadObject,
+    ),
     Endpoint(
         "POST",
         _ONE,
         modify,
         "Modify a thread.",
         "The thread as it now is.",
+        returns=ThreadObject,
         body=wire.ModifyThread,
     ),
     Endpoint(
@@ -74,5 +85,6 @@ ENDPOINTS = (
         delete,
         "Delete a thread with its messages, runs and steps.",
         "The deletion.",
+        returns=DeletionObject,
     ),
 )

@@ -136,7 +136,7 @@ messages = Table(
     sqlite_autoincrement=True,
 )
 
-_ACTIVE_RUN = text("status IN ({})".format(", ".join(f"'{s}'" for s in sorted(ACTIVE))))
+ACTIVE_RUN = text("status IN ({})".format(", ".join(f"'{s}'" for s in sorted(ACTIVE))))
 
 runs = Table(
     "runs",
@@ -186,15 +186,15 @@ runs = Table(
         "uq_runs_active",
         "thread_id",
         unique=True,
-        sqlite_where=_ACTIVE_RUN,
-        postgresql_where=_ACTIVE_RUN,
+        sqlite_where=ACTIVE_RUN,
+        postgresql_where=ACTIVE_RUN,
     ),
     # What the sweeper reads: active runs alone, however many have ended.
     Index(
         "ix_runs_active",
         "lease_until",
-        sqlite_where=_ACTIVE_RUN,
-        postgresql_where=_ACTIVE_RUN,
+        sqlite_where=ACTIVE_RUN,
+        postgresql_where=ACTIVE_RUN,
     ),
     sqlite_autoincrement=True,
 )
@@ -281,6 +281,15 @@ api_keys = Table(
     Column("digest", String(64), nullable=False, unique=True),
     _when("revoked_at"),
     sqlite_autoincrement=True,
+)
+
+# Models that stored assistants name and that a project calls by another name today.
+model_names = Table(
+    "model_names",
+    metadata,
+    Column("project_id", String(64), primary_key=True),
+    Column("name", String(256), primary_key=True),
+    Column("target", String(256), nullable=False),
 )
 
 # Answers to requests that carried an Idempotency-Key, written in the transaction of their effect.

@@ -14,7 +14,7 @@ import sqlalchemy as sa
 from sqlalchemy import Connection
 
 from .. import errors, ids
-from ..domain.drafts import CarriedOutput, RunDraft, ThreadDraft
+from ..domain.drafts import CarriedOutput, MessageDraft, RunDraft, ThreadDraft
 from ..domain.records import Assistant, Message, Run, Step, Thread, Usage
 from . import (
     assistants,
@@ -27,7 +27,14 @@ from . import (
     thread_lock,
     threads,
 )
+from .prepared import Prepared
 from .run_endings import Ending, Outcome, Unstored
+
+_FROM_USER = Prepared(
+    sa.select(rows.messages.c.seq)
+    .where(rows.messages.c.thread_id == sa.bindparam("thread_id"), rows.messages.c.role == "user")
+    .limit(1)
+)
 
 
 class ThreadBusy(Exception):
@@ -72,7 +79,7 @@ def create_with_thread(
     assistant = assistants.get(connection, project_id, draft.assistant_id)
     thread = threads.create(connection, project_id, thread_draft, now=now)
     run = _run(thread.id, assistant, draft, now=now, claim=claim)
-    _check_content(connection, run)
+    _check_content(connection, run, thread_draft.messages)
     runs.insert(connection, run)
     return Created(run=run, thread=thread)
 
@@ -107,7 +114,9 @@ def create(
         if runs.by_key(connection, thread_id, wishes.run_key) is not None:
             raise errors.run_key_exists(wishes.run_key)
 
-    answers = {output.tool_call_id: output.output for output in wishes.tool_outputs}
+    # Of two outputs for one call the second finds it answered already.
+    outputs = list({one.tool_call_id: one for one in reversed(wishes.tool_outputs)}.values())[::-1]
+    answers = {output.tool_call_id: output.output for output in outputs}
     ended: list[Ending] = []
     for wish in wishes.end_runs:
         runs.bury_key(connection, thread_id, wish.run_key)
@@ -137,7 +146,7 @@ def create(
     messages.discard(connection, thread_id, wishes.delete_messages)
     messages.edit(connection, thread_id, wishes.edit_messages)
 
-    before = messages.newest_position(connection, thread_id) if wishes.tool_outputs else 0
+    before = messages.newest_position(connection, thread_id) if outputs else 0
     added = [
         messages.from_draft(thread_id, message, now=now) for message in draft.additional_messages
     ]
@@ -146,9 +155,9 @@ def create(
     for message in added:
         messages.insert(connection, replace(message, added_by_run_id=run.id))
     run = replace(run, first_position=_first_position(connection, run))
-    _check_content(connection, run)
+    _check_content(connection, run, draft.additional_messages)
     runs.insert(connection, run)
-    _record_outputs(connection, run, wishes.tool_outputs, after_position=before, now=now)
+    _record_outputs(connection, run, outputs, after_position=before, now=now)
     return Created(run=run, ended=ended)
 
 
@@ -275,14 +284,8 @@ def _first_position(connection: Connection, run: Run) -> int:
     return first or 0
 
 
-def _check_content(connection: Connection, run: Run) -> None:
-    if run.instructions:
+def _check_content(connection: Connection, run: Run, added: Sequence[MessageDraft]) -> None:
+    if run.instructions or any(message.role == "user" for message in added):
         return
-    table = rows.messages
-    said = connection.execute(
-        sa.select(table.c.seq)
-        .where(table.c.thread_id == run.thread_id, table.c.role == "user")
-        .limit(1)
-    ).first()
-    if said is None:
+    if _FROM_USER.first(connection, {"thread_id": run.thread_id}) is None:
         raise errors.nothing_to_run_on()

@@ -10,8 +10,12 @@ from pathlib import Path
 
 from sqlalchemy import Connection, inspect, text
 
-HEAD = "0001"
-"""The newest revision; a test compares it with the migrations."""
+from .database_errors import DatabaseError
+
+REVISIONS = ("0001", "0002")
+"""All that this version knows, in order; a test compares them with the migrations."""
+
+HEAD = REVISIONS[-1]
 
 _LOCK = 0x617373697374  # an arbitrary key for PostgreSQL's advisory locks ("assist")
 
@@ -30,11 +34,20 @@ def upgrade(connection: Connection) -> None:
     """Apply the missing migrations inside the caller's transaction.
 
     Two processes that start at once take turns: SQLite's write lock, or an advisory lock.
+
+    Raises:
+        DatabaseError: the database is of a newer version, which this one must not write to.
     """
     if connection.dialect.name == "postgresql":
         connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _LOCK})
-    if current(connection) == HEAD:
+    revision = current(connection)
+    if revision == HEAD:
         return
+    if revision is not None and revision not in REVISIONS:
+        raise DatabaseError(
+            f"The database is at revision {revision}, of a newer assistants-server than this one "
+            f"(which knows {HEAD}): start that version, or restore the backup made before it."
+        )
     from alembic import command
     from alembic.config import Config
 

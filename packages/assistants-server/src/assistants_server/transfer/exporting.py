@@ -8,7 +8,7 @@ be imported again, here or elsewhere, with every id kept.
 from __future__ import annotations
 
 from base64 import b64encode
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 from ..domain.records import Assistant, File, Message, Page, Thread
@@ -100,5 +100,5 @@ async def _all(
         after = listing.items[-1].id
 
 
-def _line(value: dict[str, Any]) -> bytes:
+def _line(value: Mapping[str, Any]) -> bytes:
     return encode(value) + b"\n"

@@ -8,6 +8,7 @@ from pydantic import Field
 
 from .. import ids
 from ..domain.records import Assistant
+from .objects import AssistantObject
 from .parts import Closed, MetadataBody, NewToolResources, Text, ToolResources
 from .tools import (
     ReasoningEffort,
@@ -84,7 +85,7 @@ class ModifyAssistant(_Options):
         return changes
 
 
-def render(assistant: Assistant) -> dict[str, Any]:
+def render(assistant: Assistant) -> AssistantObject:
     resources = assistant.tool_resources
     if "code_interpreter" not in resources and any(
         tool["type"] == "code_interpreter" for tool in assistant.tools

@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from ..domain.records import File, Page
 from ..errors import BadRequest
 from . import validation
+from .objects import FileObject
 from .parts import Cursor
 
 PURPOSES = ("fine-tune", "assistants", "batch", "user_data", "vision", "evals")
@@ -72,7 +73,7 @@ class FilesQuery(BaseModel):
         return Page(limit=self.limit, order=self.order, after=self.after)
 
 
-def render(file: File) -> dict[str, Any]:
+def render(file: File) -> FileObject:
     return {
         "object": "file",
         "id": file.id,

@@ -10,6 +10,7 @@ from pydantic import BeforeValidator, Discriminator, Field, Tag
 from ..domain.drafts import MessageDraft
 from ..domain.records import JsonObject, Message
 from . import validation
+from .objects import MessageObject
 from .parts import LARGEST_ARRAY, Closed, Cursor, FileId, ListQuery, MetadataBody, Text
 from .tools import tag_of, typed_object
 
@@ -147,7 +148,7 @@ class MessagesQuery(ListQuery):
     run_id: Cursor = None
 
 
-def render(message: Message) -> dict[str, Any]:
+def render(message: Message) -> MessageObject:
     reason = message.incomplete_reason
     return {
         "id": message.id,

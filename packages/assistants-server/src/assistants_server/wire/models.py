@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from typing import Protocol
+
+from .objects import ModelObject
 
 
 class Model(Protocol):
@@ -14,7 +16,7 @@ class Model(Protocol):
     def owned_by(self) -> str: ...
 
 
-def render(model: Model) -> dict[str, Any]:
+def render(model: Model) -> ModelObject:
     return {
         "id": model.id,
         "object": "model",

@@ -15,6 +15,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_valida
 
 from ..domain.records import JsonObject, Page
 from . import validation
+from .objects import DeletionObject
 
 _Record = TypeVar("_Record")
 
@@ -185,7 +186,7 @@ def _plain(value: object) -> object:
 
 
 def list_page(
-    items: Sequence[_Record], render: Callable[[_Record], dict[str, Any]], *, has_more: bool
+    items: Sequence[_Record], render: Callable[[_Record], Mapping[str, Any]], *, has_more: bool
 ) -> dict[str, Any]:
     data = [render(item) for item in items]
     return {
@@ -197,7 +198,7 @@ def list_page(
     }
 
 
-def deletion(object_name: str, object_id: str) -> dict[str, Any]:
+def deletion(object_name: str, object_id: str) -> DeletionObject:
     """``object_name`` is the noun's own (``thread.message``); files answer it without suffix."""
     suffix = "" if object_name == "file" else ".deleted"
     return {"id": object_id, "object": object_name + suffix, "deleted": True}

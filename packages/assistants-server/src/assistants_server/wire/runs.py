@@ -17,6 +17,7 @@ from ..domain.run_state import TERMINAL
 from . import validation
 from .assistants import ModelName, Temperature, TopP
 from .messages import Content, CreateMessage, blocks
+from .objects import FailureObject, RequiredActionObject, RunObject, UsageObject
 from .parts import (
     LARGEST_ARRAY,
     LARGEST_INTEGER,
@@ -38,6 +39,8 @@ from .tools import (
 )
 
 ObjectId = Annotated[str, Field(min_length=1, max_length=256)]
+CallId = Annotated[str, Field(min_length=1)]
+"""The model's own; some gateways hide kilobytes of their state in it."""
 RunKey = Annotated[str, Field(min_length=1, max_length=256)]
 ObjectIds = Annotated[list[ObjectId], Field(max_length=LARGEST_ARRAY)]
 
@@ -103,7 +106,7 @@ class EndRunBody(Closed):
 
 
 class CarriedOutputBody(Closed):
-    tool_call_id: ObjectId
+    tool_call_id: CallId
     output: str | None = None
     name: Annotated[str, Field(min_length=1, max_length=256)] | None = None
     arguments: str | None = None
@@ -129,7 +132,7 @@ class _Extensions(Closed):
     tool_outputs: Annotated[list[CarriedOutputBody], Field(max_length=LARGEST_ARRAY)] | None = None
     edit_messages: Annotated[list[EditMessage], Field(max_length=LARGEST_ARRAY)] | None = None
     delete_messages: ObjectIds | None = None
-    exclude_messages: ObjectIds | None = None
+    exclude_messages: Annotated[list[CallId], Field(max_length=LARGEST_ARRAY)] | None = None
     on_disconnect: Literal["continue", "cancel"] | None = None
 
     def _extensions(self) -> RunExtensions:
@@ -184,7 +187,7 @@ class ModifyRun(Closed):
 
 
 class ToolOutputBody(Closed):
-    tool_call_id: ObjectId
+    tool_call_id: CallId
     output: str | None = None
 
 
@@ -202,8 +205,8 @@ class SubmitToolOutputs(Closed):
 # --- the object -----------------------------------------------------------------------------------
 
 
-def render(run: Run) -> dict[str, Any]:
-    shown: dict[str, Any] = {
+def render(run: Run) -> RunObject:
+    shown: RunObject = {
         "id": run.id,
         "object": "thread.run",
         "created_at": run.created_at,
@@ -241,7 +244,7 @@ def render(run: Run) -> dict[str, Any]:
     return shown
 
 
-def _required_action(run: Run) -> dict[str, Any] | None:
+def _required_action(run: Run) -> RequiredActionObject | None:
     if run.status != "requires_action":
         return None
     return {
@@ -250,12 +253,11 @@ def _required_action(run: Run) -> dict[str, Any] | None:
     }
 
 
-def failure(value: Failure | None) -> dict[str, Any] | None:
+def failure(value: Failure | None) -> FailureObject | None:
     return None if value is None else {"code": value.code, "message": value.message}
 
 
-def usage(value: Usage) -> dict[str, Any]:
-    """Mind the wire's own spelling: *prompt_token_details* beside *completion_tokens_details*."""
+def usage(value: Usage) -> UsageObject:
     return {
         "prompt_tokens": value.prompt_tokens,
         "completion_tokens": value.completion_tokens,

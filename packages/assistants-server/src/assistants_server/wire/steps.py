@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from ..domain.records import Step, Usage
+from .objects import CallDetailsObject, MessageDetailsObject, StepObject
 from .parts import IncludeQuery, ListQuery
 from .runs import failure, usage
 
@@ -13,7 +12,7 @@ class StepsQuery(ListQuery, IncludeQuery):
     pass
 
 
-def render(step: Step) -> dict[str, Any]:
+def render(step: Step) -> StepObject:
     return {
         "id": step.id,
         "object": "thread.run.step",
@@ -25,7 +24,6 @@ def render(step: Step) -> dict[str, Any]:
         "status": step.status,
         "cancelled_at": step.cancelled_at,
         "completed_at": step.completed_at,
-        # Live answers name expires_at, OpenAI's document and SDKs expired_at: clients read either.
         "expires_at": step.expires_at,
         "expired_at": step.expired_at,
         "failed_at": step.failed_at,
@@ -36,7 +34,7 @@ def render(step: Step) -> dict[str, Any]:
     }
 
 
-def _details(step: Step) -> dict[str, Any]:
+def _details(step: Step) -> MessageDetailsObject | CallDetailsObject:
     if step.type == "message_creation":
         return {
             "type": "message_creation",

@@ -7,7 +7,7 @@ fails on one), and what a frame says of an id or a name it says once (the SDK co
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -91,11 +91,11 @@ def fault(event: StreamFault) -> bytes:
     return _event("error", {**payload, **payload["error"]})
 
 
-def _event(name: str, data: dict[str, Any]) -> bytes:
+def _event(name: str, data: Mapping[str, Any]) -> bytes:
     return b"event: " + name.encode() + b"\ndata: " + encode(data) + b"\n\n"
 
 
-def _object(record: Thread | Run | Step | Message) -> dict[str, Any]:
+def _object(record: Thread | Run | Step | Message) -> Mapping[str, Any]:
     if isinstance(record, Run):
         return runs.render(record)
     if isinstance(record, Step):

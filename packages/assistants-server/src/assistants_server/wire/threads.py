@@ -9,6 +9,7 @@ from pydantic import Field
 from ..domain.drafts import ThreadDraft
 from ..domain.records import Thread
 from .messages import CreateMessage
+from .objects import ThreadObject
 from .parts import (
     LARGEST_ARRAY,
     Closed,
@@ -53,7 +54,7 @@ class ThreadsQuery(ListQuery):
     metadata: MetadataBody = Field(default_factory=dict)
 
 
-def render(thread: Thread) -> dict[str, Any]:
+def render(thread: Thread) -> ThreadObject:
     return {
         "id": thread.id,
         "object": "thread",

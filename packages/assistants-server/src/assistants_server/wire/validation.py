@@ -155,6 +155,7 @@ def path_of(location: Sequence[int | str]) -> str | None:
         if isinstance(part, int):
             path += f"[{part}]"
         elif not part.startswith(TAG):
+            part = part.removesuffix("[]")  # of a query's repeated key
             name = part if len(part) <= _LONGEST_NAME else part[:_LONGEST_NAME] + "…"
             path += f".{name}" if path else name
     return path or None
