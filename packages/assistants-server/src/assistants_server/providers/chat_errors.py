@@ -8,12 +8,13 @@ key). The exceptions are the few error codes whose message is about a parameter.
 
 from __future__ import annotations
 
+import asyncio
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import httpx2
+import aiohttp
 import orjson
 
 from .contract import ProviderError
@@ -49,13 +50,12 @@ class Question:
 class Refusal(Exception):
     """The endpoint answered with a status of 400 or more."""
 
-    def __init__(self, response: httpx2.Response) -> None:
-        """``response``: its body has been read."""
-        super().__init__(f"status {response.status_code}")
-        self.status = response.status_code
-        self.headers = response.headers
-        self.text = response.text
-        self.fields = _error_object(response.content)
+    def __init__(self, status: int, headers: Mapping[str, str], content: bytes) -> None:
+        super().__init__(f"status {status}")
+        self.status = status
+        self.headers = headers
+        self.text = content.decode(errors="replace")
+        self.fields = _error_object(content)
 
     @property
     def code(self) -> object:
@@ -135,6 +135,12 @@ def _unreachable(error: Any, question: Question) -> ProviderError:
     return ProviderError(
         f"No connection to the model server at {question.host}. "
         "Check that it is running and that the upstream URL is right."
+    )
+
+
+def _untrusted(error: Any, question: Question) -> ProviderError:
+    return ProviderError(
+        f"No secure connection to {question.host}: its certificate, or its TLS, is not accepted."
     )
 
 
@@ -229,7 +235,7 @@ def _failed(error: Refusal, question: Question) -> ProviderError:
     )
 
 
-def _not_json(error: Any, question: Question) -> ProviderError:
+def _not_http(error: Any, question: Question) -> ProviderError:
     return garbage(question)
 
 
@@ -261,15 +267,15 @@ REFUSALS: dict[int, Callable[[Refusal, Question], ProviderError]] = {
 }
 
 SENTENCES: dict[type[BaseException], Sentence] = {
-    httpx2.ConnectError: _unreachable,
-    httpx2.ConnectTimeout: _unreachable,
-    httpx2.PoolTimeout: _unreachable,
-    httpx2.ProxyError: _unreachable,
-    httpx2.TimeoutException: _silent,
-    httpx2.TransportError: _cut,
-    httpx2.UnsupportedProtocol: _bad_url,
-    httpx2.TooManyRedirects: _bad_url,
-    httpx2.DecodingError: _not_json,
-    httpx2.RequestError: _cut,
-    httpx2.InvalidURL: _bad_url,
+    aiohttp.ClientSSLError: _untrusted,
+    aiohttp.ClientConnectorError: _unreachable,
+    aiohttp.ConnectionTimeoutError: _unreachable,
+    aiohttp.ServerTimeoutError: _silent,
+    TimeoutError: _silent,
+    asyncio.TimeoutError: _silent,  # another class before Python 3.11
+    aiohttp.TooManyRedirects: _bad_url,
+    aiohttp.InvalidURL: _bad_url,
+    aiohttp.ClientResponseError: _not_http,
+    aiohttp.ClientError: _cut,
+    OSError: _cut,
 }
