@@ -16,13 +16,13 @@ from tests.upstream import Upstream, echo
 __all__ = ["postgres_server", "postgres_url"]
 
 
-@pytest.fixture(autouse=True)
-def chosen_database(
-    clean_environment: None, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """``TEST_DATABASE=postgresql`` has every server here use one, by its setting alone."""
-    if os.environ.get("TEST_DATABASE") == "postgresql":
-        monkeypatch.setenv("ASSISTANTS_DATABASE_URL", request.getfixturevalue("postgres_url"))
+@pytest.fixture
+def chosen_database(request: pytest.FixtureRequest) -> str | None:
+    """SQLite in the data folder, unless ``TEST_DATABASE=postgresql`` asks for the other."""
+    if os.environ.get("TEST_DATABASE") != "postgresql":
+        return None
+    url: str = request.getfixturevalue("postgres_url")
+    return url
 
 
 @pytest.fixture
@@ -33,9 +33,14 @@ async def upstream() -> AsyncIterator[Upstream]:
 
 
 @pytest.fixture
-async def server(tmp_path: Path, upstream: Upstream) -> AsyncIterator[LiveServer]:
+async def server(
+    tmp_path: Path, chosen_database: str | None, upstream: Upstream
+) -> AsyncIterator[LiveServer]:
     async with live_server(
-        data=tmp_path, upstream_url=upstream.base_url, upstream_key="test"
+        data=tmp_path,
+        database_url=chosen_database,
+        upstream_url=upstream.base_url,
+        upstream_key="test",
     ) as running:
         yield running
 

@@ -87,14 +87,14 @@ async def test_a_turn_is_one_trace_from_the_caller_to_the_model(
     executed = named(exporter, "run")
     asked = named(exporter, "chat")
     stored = named(exporter, "write run_creation.create")
-    started = named(exporter, "write turn.start")
+    spoke = named(exporter, "progress turn.open_message")
     assert {format(one.context.trace_id, "032x") for one in (request, executed, asked)} == {
         PARENT.split("-")[1]
     }
     assert [one.parent.span_id if one.parent else None for one in (stored, executed)] == [
         request.context.span_id
     ] * 2
-    assert [one.parent.span_id if one.parent else None for one in (started, asked)] == [
+    assert [one.parent.span_id if one.parent else None for one in (spoke, asked)] == [
         executed.context.span_id
     ] * 2
     carried = upstream.requests[-1].headers["traceparent"]
@@ -117,9 +117,9 @@ async def test_a_turn_is_one_trace_from_the_caller_to_the_model(
         "gen_ai.usage.output_tokens": 7,
     }
     assert [event.name for event in asked.events] == ["first token"]
-    assert started.attributes == {
+    assert stored.attributes == {
         "db.system.name": "sqlite",
-        "db.operation.name": "turn.start",
+        "db.operation.name": "run_creation.create",
     }
 
 

@@ -214,6 +214,10 @@ async def test_a_statement_the_database_refuses_does_not_leak_its_values(
         await database.write(collide)
     assert "my secret" not in refusal.value.message
     assert "my secret" not in caplog.text
+    (line,) = caplog.records
+    assert line.getMessage() == "The database refused the operation."
+    kinds = "IntegrityError", "ForeignKeyViolationError 23503"
+    assert vars(line)["database_error"] in kinds
 
 
 async def test_closing_twice_is_nothing(database: Database) -> None:

@@ -46,11 +46,12 @@ def translate(error: BaseException) -> BaseException:
 
 
 def report(error: BaseException) -> None:
-    """Tell the log which driver error stands behind a sentence: its class and state, no values."""
+    """Tell the log the sentence, and the class and state of the driver's error; no values."""
     if isinstance(error, DatabaseError) and error.__cause__ is not None:
         cause = getattr(error.__cause__, "orig", error.__cause__)
         state = getattr(cause, "sqlstate", None) or ""
-        logger.error("database error: %s", f"{type(cause).__name__} {state}".strip())
+        kind = f"{type(cause).__name__} {state}".strip()
+        logger.error("%s", error.message, extra={"database_error": kind})
 
 
 def _sentence(error: BaseException | None, *, connection_lost: bool) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import wraps
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from sqlalchemy import Connection
@@ -61,6 +62,7 @@ def made_and_begun(
     run as it was made, ``queued``, because that is what clients are told first.
     """
 
+    @wraps(make)
     def store(
         connection: Connection, /, *args: P.args, **kwargs: P.kwargs
     ) -> tuple[T, Begun | None]:
