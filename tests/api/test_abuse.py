@@ -123,6 +123,18 @@ async def test_a_bomb_of_headers_is_refused(server: LiveServer, headers: bytes) 
     assert not received.startswith(b"HTTP/1.1 200"), received[:100]
 
 
+async def test_headers_that_are_too_large_get_the_envelope(server: LiveServer) -> None:
+    async with bounded(server) as port:
+        # The last of them is the one too many: a server that closes with bytes unread resets the
+        # connection, and the answer with it.
+        fields = b"".join(b"X: " + b"x" * 1000 + b"\r\n" for _ in range(HEADER_BYTES // 1000))
+        head = b"GET /health/live HTTP/1.1\r\nHost: x\r\n"
+        received = await answer_to(port, head + fields, b"X: " + b"x" * 1000 + b"\r\n\r\n")
+    head, _, body = received.partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 431 ")
+    assert orjson.loads(body)["error"]["message"].startswith("The headers of the request are too")
+
+
 async def test_a_url_without_end_is_refused(server: LiveServer) -> None:
     async with bounded(server, header_seconds=2) as port:
         url = b"/" + b"a" * HEADER_BYTES

@@ -244,6 +244,52 @@ async def test_whoever_hangs_up_while_waiting_gets_no_run_later(
         assert len((await http.get(talk.path)).json()["data"]) == 2
 
 
+async def test_whoever_hangs_up_in_the_line_leaves_it_at_once(
+    tmp_path: Path, upstream: Upstream
+) -> None:
+    clock = ManualClock()
+    async with (
+        live_server(
+            data=tmp_path, upstream_url=upstream.base_url, upstream_key="k", clock=clock
+        ) as server,
+        server.http() as http,
+    ):
+        assistant = await made(http, "/v1/assistants", {"model": "m", "instructions": "x"})
+        thread = await made(http, "/v1/threads", {})
+        talk = Conversation(http, upstream, thread["id"], assistant["id"])
+        hold = stall()
+        upstream.script(hold + say("One"), say("Two"), say("Four"))
+        await talk.start("one")
+        second, third, fourth = (
+            RawRequest(server, talk.path, talk.body(word, if_active="queue", stream=True))
+            for word in ("two", "three", "four")
+        )
+
+        async def send(request: RawRequest) -> asyncio.Task[None]:
+            before = set(server.connections.tasks)
+            await request.begin()
+            await request.finish()
+            while not server.connections.tasks - before:
+                await asyncio.sleep(0)
+            (task,) = server.connections.tasks - before
+            return task
+
+        async def at_the_head() -> None:
+            await send(second)
+
+        await waiting_request(server, clock, at_the_head)
+        behind = await send(third)
+        await send(fourth)
+        third.cut()
+        await asyncio.wait((behind,))  # though the one before it still waits
+        hold.release()
+        await second.until("thread.run.completed")
+        await fourth.until("thread.run.completed")
+        assert await talk.texts() == ["one", "One", "two", "Two", "four", "Four"]
+        for request in (second, fourth):
+            request.cut()
+
+
 # What happens to messages and tools
 
 

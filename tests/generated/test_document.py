@@ -1,13 +1,15 @@
 """Schemathesis, a stranger with its own ideas, reads the server's document and tries it out.
 
 Never a 5xx, and always what the document says: an object of its schema, or the error envelope. The
-generator beside this one knows about states; this one knows how to break a schema.
+generator beside this one knows about states, on SQLite; this one knows how to break a schema, and
+asks a server on PostgreSQL, which refuses text that SQLite takes.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,11 +20,14 @@ from schemathesis.checks import not_a_server_error
 from schemathesis.config import SchemathesisConfig
 from schemathesis.core.result import Ok
 from schemathesis.specs.openapi import checks
+from tests.databases import postgres_server, postgres_url
 from tests.generated.requests import NAMED, Ref
 from tests.generated.world import LONG, World
 
 from assistants_server.routes.openapi import document
 from assistants_server.routes.table import ENDPOINTS
+
+__all__ = ["postgres_server", "postgres_url"]
 
 CHECKS = [
     not_a_server_error,
@@ -36,9 +41,9 @@ DOCUMENT = schemathesis.openapi.from_dict(document(ENDPOINTS), config=Schemathes
 OPERATIONS = [found.ok() for found in DOCUMENT.get_all_operations() if isinstance(found, Ok)]
 
 
-@pytest.fixture(scope="module")
-def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
-    made = World(tmp_path_factory.mktemp("world"))
+@pytest.fixture
+def world(tmp_path: Path, postgres_url: str) -> Iterator[World]:
+    made = World(tmp_path, postgres_url)
     made.open()
     yield made
     made.close()

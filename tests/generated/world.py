@@ -52,8 +52,9 @@ def everything(connection: Connection) -> dict[str, list[tuple[Any, ...]]]:
 class World:
     """One server, driven from outside its loop: Hypothesis asks for one thing at a time."""
 
-    def __init__(self, data: Path) -> None:
+    def __init__(self, data: Path, database_url: str | None = None) -> None:
         self._data = data
+        self._database_url = database_url
         self._loop = asyncio.new_event_loop()
         self._stack = AsyncExitStack()
         self.known: dict[str, list[str]] = {}
@@ -75,7 +76,12 @@ class World:
             Upstream(default=model, models=("gpt-4o",))
         )
         self.server = await self._stack.enter_async_context(
-            live_server(data=self._data, upstream_url=upstream.base_url, upstream_key="test")
+            live_server(
+                data=self._data,
+                database_url=self._database_url,
+                upstream_url=upstream.base_url,
+                upstream_key="test",
+            )
         )
         self.http = await self._stack.enter_async_context(
             httpx2.AsyncClient(base_url=self.server.origin, timeout=CLIENT_SECONDS)

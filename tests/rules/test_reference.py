@@ -6,16 +6,21 @@ import inspect
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 import pytest
+import typer
 from openai.types.beta import assistant_stream_event
+from openai.types.beta.threads.run_create_params import RunCreateParamsNonStreaming
 from scripts import endpoints_reference, lifecycle_diagram
 
 from assistants_server import errors
+from assistants_server.__main__ import cli
 from assistants_server.domain.run_state import RUN_TRANSITIONS
+from assistants_server.wire.runs import CreateRun
 
 ROOT = Path(__file__).parents[2]
+OPENAIS = get_type_hints(RunCreateParamsNonStreaming)
 REFERENCE = ROOT / "docs/reference"
 SERVER = ROOT / "packages/assistants-server/src/assistants_server"
 
@@ -30,6 +35,31 @@ def test_the_lifecycle_page_is_up_to_date() -> None:
     assert lifecycle_diagram.PAGE.read_text() == lifecycle_diagram.page(), (
         "run: python scripts/lifecycle_diagram.py"
     )
+
+
+def test_every_extension_has_its_place_in_the_page() -> None:
+    page = (REFERENCE / "extensions.md").read_text()
+    known = set(CreateRun.model_fields) - set(OPENAIS)
+    assert len(known) == 8
+    assert {name for name in known if f"### `{name}`\n" not in page} == set()
+    for more in ("`additional_message_ids`", "`GET /v1/threads`", "`Idempotency-Key`", "`content`"):
+        assert more in page
+
+
+def test_every_command_has_its_line() -> None:
+    page = (REFERENCE / "commands.md").read_text()
+    commands = set[str]()
+    for name, command in subcommands(typer.main.get_command(cli)).items():
+        commands |= {f"{name} {one}" for one in subcommands(command)} or {name}
+    assert len(commands) > 10
+    told = set(re.findall(r"^\| `assistants-server ([a-z-]+(?: [a-z]+)?)", page, re.MULTILINE))
+    assert told == commands
+
+
+def subcommands(command: Any) -> Mapping[str, Any]:
+    """None of a command that is no group."""
+    found: Mapping[str, Any] = getattr(command, "commands", {})
+    return found
 
 
 def test_every_event_that_the_official_sdk_knows_has_its_line() -> None:

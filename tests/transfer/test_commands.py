@@ -8,6 +8,8 @@ import pytest
 from tests.api.test_command_line import outcome
 from tests.transfer.projects import NOW, fill, lines, said
 
+from assistants_server.commands import transfer
+
 THREAD = {"id": "thread_1", "object": "thread", "created_at": NOW}
 
 
@@ -34,6 +36,20 @@ def test_an_import_says_what_it_did(data: tuple[str, str], dump: Path) -> None:
         "Imported nothing. 5 objects had been there already.\n",
         "",
     )
+
+
+def test_progress_is_told_now_and_then(
+    data: tuple[str, str], dump: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(transfer, "_EVERY", 2)
+    _, _, told = outcome("import", str(dump), *data)
+    assert told.splitlines() == ["checking: 2 objects", "storing: 2 objects", "storing: 4 objects"]
+    _, _, told = outcome("export", *data)
+    assert told.splitlines() == [
+        "exporting: 2 objects",
+        "exporting: 4 objects",
+        "Exported 5 objects.",
+    ]
 
 
 def test_an_export_goes_through_a_pipe_or_into_a_file(

@@ -13,6 +13,7 @@ import orjson
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from .. import ids
+from ..version import __version__
 from ..wire.parts import error_body
 
 HEADER_SECONDS = 30.0
@@ -78,12 +79,14 @@ class BoundedHttp(HttpToolsProtocol):
 
     def send_400_response(self, msg: str) -> None:
         """What is no HTTP, or has a method that HTTP does not know, never gets to the app."""
-        body = orjson.dumps(
-            error_body(f"We could not read your request: {msg}", type="invalid_request_error")
-        )
+        self._refuse("400 Bad Request", f"We could not read your request: {msg}")
+
+    def _refuse(self, status: str, message: str) -> None:
+        body = orjson.dumps(error_body(message, type="invalid_request_error"))
         head = (
-            "HTTP/1.1 400 Bad Request\r\nconnection: close\r\ncontent-type: application/json\r\n"
-            f"content-length: {len(body)}\r\nx-request-id: {ids.request_id()}\r\n\r\n"
+            f"HTTP/1.1 {status}\r\nconnection: close\r\ncontent-type: application/json\r\n"
+            f"content-length: {len(body)}\r\nx-request-id: {ids.request_id()}\r\n"
+            f"assistants-server: {__version__}\r\n\r\n"
         )
         self.transport.write(head.encode() + body)
         self.transport.close()
@@ -94,11 +97,10 @@ class BoundedHttp(HttpToolsProtocol):
         if self._header_bytes <= HEADER_BYTES:
             return True
         if not self.transport.is_closing():
-            self.transport.write(
-                b"HTTP/1.1 431 Request Header Fields Too Large\r\n"
-                b"connection: close\r\ncontent-length: 0\r\n\r\n"
+            self._refuse(
+                "431 Request Header Fields Too Large",
+                f"The headers of the request are too large: at most {HEADER_BYTES} bytes.",
             )
-            self.transport.close()
         return False
 
     def _allow(self, seconds: float) -> None:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import weakref
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Concatenate, ParamSpec, TypeVar
 
@@ -47,6 +47,37 @@ class CallerLeft(Exception):
     """Whoever waited for the thread is gone; no run was created."""
 
 
+@dataclass(eq=False)
+class _Line:
+    """Requests that wait for the same thread: ``head`` is held by the one whose turn it is."""
+
+    head: asyncio.Lock = field(default_factory=asyncio.Lock)
+    length: int = 0
+
+
+async def _reached(head: asyncio.Lock, left: asyncio.Event | None) -> None:
+    """Hold ``head``.
+
+    Raises:
+        CallerLeft: ``left`` came first.
+    """
+    if left is None:
+        await head.acquire()
+        return
+    turn = asyncio.ensure_future(head.acquire())
+    leaving = asyncio.ensure_future(left.wait())
+    held = False
+    try:
+        await asyncio.wait((turn, leaving), return_when=asyncio.FIRST_COMPLETED)
+        held = turn.done() and not left.is_set()
+    finally:
+        leaving.cancel()
+        if not held and not turn.cancel():  # too late to cancel: it is held all the same
+            head.release()
+    if not held:
+        raise CallerLeft
+
+
 class Runs:
     """``once``: where given, the store change is remembered with its answer (``idempotency``).
 
@@ -57,8 +88,7 @@ class Runs:
         self._database = database
         self._worker = worker
         self._clock = clock
-        # Requests that wait for a thread stand in line; a lock lives while somebody stands there.
-        self._lines: weakref.WeakValueDictionary[str, asyncio.Lock] = weakref.WeakValueDictionary()
+        self._lines: dict[str, _Line] = {}  # of those threads for which somebody waits
 
     async def create(
         self,
@@ -93,10 +123,7 @@ class Runs:
     ) -> StartedRun:
         """Create the run as soon as the thread is free."""
         left = left or asyncio.Event()
-        line = self._lines.get(thread_id)
-        if line is None:
-            line = self._lines[thread_id] = asyncio.Lock()
-        async with line:
+        async with self._turn(thread_id, left):
             while not left.is_set():
                 self._worker.check_accepting()
                 freed = self._worker.freed(thread_id)
@@ -105,6 +132,22 @@ class Runs:
                 except ThreadBusy:
                     await self._wait(freed, left)
         raise CallerLeft
+
+    @asynccontextmanager
+    async def _turn(self, thread_id: str, left: asyncio.Event) -> AsyncIterator[None]:
+        """One's turn in the line of a thread; whoever leaves does not wait for it."""
+        line = self._lines.setdefault(thread_id, _Line())
+        line.length += 1
+        try:
+            await _reached(line.head, None if line.length == 1 else left)
+            try:
+                yield
+            finally:
+                line.head.release()
+        finally:
+            line.length -= 1
+            if not line.length:
+                del self._lines[thread_id]
 
     async def _create(
         self, project_id: str, thread_id: str, draft: RunDraft, once: Once
