@@ -204,7 +204,11 @@ def fates_of(
     over: Iterable[int] = (),
     discarded: Iterable[int] = (),
     told: Iterable[int] = (),
+    bound: Iterable[str] = (),
 ) -> Fates:
+    """``bound``: items whose messages are known. They are no evidence that another message with the
+    same words was spoken."""
+    known = frozenset(bound)
     replies = {
         message_id: entry
         for entry in history
@@ -217,7 +221,11 @@ def fates_of(
         told=frozenset(told),
         history={entry.item_id: entry for entry in history},
         replies=replies,
-        said={e.digest: e for e in history if e.role == "assistant" and not e.message_ids},
+        said={
+            entry.digest: entry
+            for entry in history
+            if entry.role == "assistant" and not entry.message_ids and entry.item_id not in known
+        },
     )
 
 

@@ -117,6 +117,7 @@ class Turns:
             over=(turn.number for turn in turns if turn.over),
             discarded=(turn.number for turn in turns if turn.discarded),
             told=(turn.number for turn in turns if turn.session in alive),
+            bound=(one.item_id for one in ledger.held if one.item_id is not None),
         )
 
     def answers(self) -> Iterator[Answer]:
