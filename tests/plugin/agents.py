@@ -204,7 +204,12 @@ def _flat(content: Any) -> str:
     return "".join(part.get("text", "") for part in content)
 
 
-async def settled(condition: Callable[[], bool], *, turns: int = 2000) -> None:
+async def speaking(session: AgentSession[None]) -> None:
+    """Until the first words of a reply have reached whoever listens."""
+    await settled(lambda: session.agent_state == "speaking")
+
+
+async def settled(condition: Callable[[], bool], *, turns: int = 10_000) -> None:
     """Give the loop its way until the condition holds."""
     for _ in range(turns):
         if condition():

@@ -9,7 +9,7 @@ import pytest
 from livekit.agents import Agent, AgentTask, RunContext, function_tool
 from livekit.agents.llm import ChatContext
 from livekit.agents.types import NOT_GIVEN
-from tests.plugin.agents import RUN, SUBMIT, Caller, Entering, model_saw, said
+from tests.plugin.agents import RUN, SUBMIT, Caller, Entering, model_saw, said, speaking
 from tests.plugin.test_tools import tool_outputs
 from tests.upstream import Upstream, call, say, stall
 
@@ -103,8 +103,7 @@ async def test_a_task_interrupted_in_its_question(caller: Caller, upstream: Upst
     async with caller.session(desk) as session:
         first = session.generate_reply(user_input="a room please")
         await hold.reached.wait()
-        for _ in range(20):
-            await asyncio.sleep(0.001)
+        await speaking(session)
         await session.interrupt()
         hold.release()
         await session.generate_reply(user_input="I am Ben")
@@ -168,8 +167,7 @@ async def test_a_handover_in_mid_reply(caller: Caller, upstream: Upstream) -> No
         upstream.script(say("Once upon ", hold, "a time"))
         speech = session.generate_reply(user_input="a story")
         await hold.reached.wait()
-        for _ in range(20):
-            await asyncio.sleep(0.001)
+        await speaking(session)
         speech.interrupt()
         await kitchen.takes_over(session)
         hold.release()

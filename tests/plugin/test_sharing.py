@@ -9,7 +9,7 @@ import pytest
 from livekit.agents import Agent
 from livekit.agents.llm import ChatContext
 from tests.live_server import LiveServer
-from tests.plugin.agents import RUN, Caller, model_saw, said
+from tests.plugin.agents import RUN, Caller, model_saw, said, speaking
 from tests.upstream import Upstream, say, stall
 
 
@@ -55,8 +55,7 @@ async def test_two_llms_at_once_on_one_thread(
         upstream.script(say("Once upon", hold, " a time"))
         first = here.generate_reply(user_input="a story")
         await hold.reached.wait()
-        for _ in range(20):
-            await asyncio.sleep(0.001)
+        await speaking(here)
         second = there.generate_reply(user_input="hello")
         await asyncio.sleep(0)
         first.interrupt()
@@ -81,8 +80,7 @@ async def test_one_llm_in_two_sessions(caller: Caller, upstream: Upstream) -> No
         upstream.script(say("Once upon", hold, " a time"))
         speech = here.generate_reply(user_input="a story")
         await hold.reached.wait()
-        for _ in range(20):
-            await asyncio.sleep(0.001)
+        await speaking(here)
         speech.interrupt()
         await speech
         hold.release()

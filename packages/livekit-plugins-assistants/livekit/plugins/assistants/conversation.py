@@ -242,7 +242,8 @@ class Conversation:
         self.thread_id = thread.id
         self._thread_was_there = True
         self._stale = False
-        if self._options.load_options is not None:
+        # As the old module did. A key's thread is found by its key: the options may be shared.
+        if self._options.load_options is not None and self._conduct.thread_key is None:
             self._options.load_options.thread_id = thread.id
 
     # what no later turn carries -----------------------------------------------------------------

@@ -207,7 +207,11 @@ def fates_of(
     discarded: Iterable[int] = (),
     told: Iterable[int] = (),
     sessions: Mapping[int, int] | None = None,
+    bound: Iterable[str] = (),
 ) -> Fates:
+    """``bound``: items whose messages are known. They are no evidence that another message with the
+    same words was spoken."""
+    known = frozenset(bound)
     replies = {
         message_id: entry
         for entry in history
@@ -221,7 +225,11 @@ def fates_of(
         sessions=sessions or {},
         history={entry.item_id: entry for entry in history},
         replies=replies,
-        said={e.digest: e for e in history if e.role == "assistant" and not e.message_ids},
+        said={
+            entry.digest: entry
+            for entry in history
+            if entry.role == "assistant" and not entry.message_ids and entry.item_id not in known
+        },
     )
 
 

@@ -118,6 +118,7 @@ class Turns:
             discarded=(turn.number for turn in turns if turn.discarded),
             told=(turn.number for turn in turns if turn.session in alive),
             sessions={turn.number: turn.session for turn in turns if turn.session is not None},
+            bound=(one.item_id for one in ledger.held if one.item_id is not None),
         )
 
     def answers(self) -> Iterator[Answer]:
