@@ -14,8 +14,9 @@ import pytest
 from hypothesis import HealthCheck, given, note, settings
 from hypothesis import strategies as st
 from tests.plugin import moves as all_moves
+from tests.plugin.host import Host
 from tests.plugin.moves import Move, moves, script
-from tests.plugin.stage import Host, Stage
+from tests.plugin.performance import Performance
 from tests.upstream import Upstream
 
 NIGHTLY = os.environ.get("HYPOTHESIS_PROFILE") == "nightly"
@@ -28,7 +29,7 @@ async def host(tmp_path: Path, upstream: Upstream) -> AsyncIterator[Host]:
         yield running
 
 
-async def play(stage: Stage, listed: list[Move]) -> None:
+async def play(stage: Performance, listed: list[Move]) -> None:
     async with stage.opened():
         for move in listed:
             await stage.play(move)
@@ -47,10 +48,10 @@ async def test_the_thread_is_what_was_said(
     host: Host, upstream: Upstream, extensions: bool | None, listed: list[Move]
 ) -> None:
     note("\n" + script(listed))
-    await play(Stage(host, upstream, extensions), listed)
+    await play(Performance(host, upstream, extensions), listed)
 
 
 @pytest.mark.skipif("SCRIPT" not in os.environ, reason="plays the moves in SCRIPT")
 async def test_a_script(host: Host, upstream: Upstream, extensions: bool | None) -> None:
     listed = eval(os.environ["SCRIPT"], vars(all_moves))
-    await play(Stage(host, upstream, extensions), listed)
+    await play(Performance(host, upstream, extensions), listed)
