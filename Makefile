@@ -7,11 +7,11 @@ SYNC = $(UV) sync $(QUIET) --locked --inexact
 RUN := $(UV) run --no-sync
 ARGS ?=
 
-.PHONY: help demo test matrix check fix bench chaos
+.PHONY: help demo test matrix frameworks check fix bench chaos
 .DEFAULT_GOAL := help
 
 help: ## List the targets
-	@sed -n 's/^\([a-z]*\): .*## \(.*\)/make \1|\2/p' Makefile | while IFS='|' read -r name text; do printf '%-12s %s\n' "$$name" "$$text"; done
+	@sed -n 's/^\([a-z]*\): .*## \(.*\)/make \1|\2/p' Makefile | while IFS='|' read -r name text; do printf '%-16s %s\n' "$$name" "$$text"; done
 
 demo: ## Talk to an agent that remembers, here in the terminal (ARGS="--help")
 	@$(SYNC) --no-default-groups --group demo
@@ -27,6 +27,11 @@ matrix: ## Play one table of scenarios with every official SDK, Python and Node
 	@$(SYNC)
 	@scripts/sdk-environments
 	@exec $(RUN) pytest tests/matrix $(ARGS)
+
+frameworks: ## Hold one conversation with every framework that ships the client (1 GB, 2 minutes)
+	@$(SYNC)
+	@scripts/sdk-environments tests/frameworks/environments
+	@exec $(RUN) pytest tests/frameworks $(ARGS)
 
 check: ## Format, lint and types; changes nothing
 	@$(SYNC) --group demo --group voice

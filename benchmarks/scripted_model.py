@@ -12,6 +12,8 @@ import signal
 from tests.upstream import Answer, Json, Upstream, say
 
 WORDS = 20
+SLOWLY = "slowly"
+"""Asked so, it takes its time whatever its pace."""
 
 
 def answer(words: int, pace: float) -> Answer:
@@ -30,7 +32,8 @@ async def main(words: int, pace: float) -> None:
 
     def forgetful(body: Json) -> Answer:
         upstream.requests.clear()
-        return answer(words, pace)
+        asked = str(body["messages"][-1].get("content"))
+        return answer(words, max(pace, 0.02) if SLOWLY in asked else pace)
 
     async with Upstream(default=forgetful) as upstream:
         print(upstream.base_url, flush=True)

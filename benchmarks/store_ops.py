@@ -24,12 +24,13 @@ from assistants_server import ids
 from assistants_server.domain.drafts import MessageDraft, ThreadDraft
 from assistants_server.domain.records import Page, Run
 from assistants_server.store import conversation, messages, rows, threads
+from assistants_server.store.conversation import View
 from assistants_server.store.database import Database
 
 from .measure import HEAD, machine, row
 
 AT_ONCE = 16
-WINDOW = 4000  # tokens that the model is shown, however long the thread is
+WINDOW = 4000  # the context window of the model, in tokens
 _SLICE = 5000
 
 Operation = Callable[[], Awaitable[Any]]
@@ -124,8 +125,10 @@ async def long_thread(database: Database, name: str, length: int, operations: in
         model="m",
     )
 
+    view = View(window=lambda run: WINDOW, tool_history=True)
+
     async def read() -> None:
-        await database.read(conversation.read, run, tokens=WINDOW, tool_history=True)
+        await database.read(conversation.read, run, view)
 
     async def add() -> None:
         await database.write(messages.create, "p", thread.id, said(), now=1)

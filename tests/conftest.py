@@ -24,7 +24,7 @@ settings.register_profile(
 )
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
 
-SCRUBBED = ("OPENAI_", "ASSISTANTS_", "LIVEKIT_", "MAKE")
+SCRUBBED = ("OPENAI_", "ASSISTANTS_", "LIVEKIT_", "OTEL_", "MAKE")
 PROXIES = ("http_proxy", "https_proxy", "all_proxy", "no_proxy")
 
 

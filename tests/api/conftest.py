@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -9,8 +10,20 @@ import httpx2
 import pytest
 from tests.api.conversation import Conversation
 from tests.api.exchanges import Json, made
+from tests.databases import postgres_server, postgres_url
 from tests.live_server import LiveServer, live_server
 from tests.upstream import Upstream, echo
+
+__all__ = ["postgres_server", "postgres_url"]
+
+
+@pytest.fixture
+def chosen_database(request: pytest.FixtureRequest) -> str | None:
+    """SQLite in the data folder, unless ``TEST_DATABASE=postgresql`` asks for the other."""
+    if os.environ.get("TEST_DATABASE") != "postgresql":
+        return None
+    url: str = request.getfixturevalue("postgres_url")
+    return url
 
 
 @pytest.fixture
@@ -21,9 +34,14 @@ async def upstream() -> AsyncIterator[Upstream]:
 
 
 @pytest.fixture
-async def server(tmp_path: Path, upstream: Upstream) -> AsyncIterator[LiveServer]:
+async def server(
+    tmp_path: Path, chosen_database: str | None, upstream: Upstream
+) -> AsyncIterator[LiveServer]:
     async with live_server(
-        data=tmp_path, upstream_url=upstream.base_url, upstream_key="test"
+        data=tmp_path,
+        database_url=chosen_database,
+        upstream_url=upstream.base_url,
+        upstream_key="test",
     ) as running:
         yield running
 

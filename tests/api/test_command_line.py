@@ -15,6 +15,7 @@ from pathlib import Path
 
 import httpx2
 import orjson
+import psutil  # type: ignore[import-untyped]
 import pytest
 from tests.api.exchanges import made
 from tests.api.streams import frames, names, streaming
@@ -118,6 +119,10 @@ def test_help_names_every_option() -> None:
             "Cannot open the database at 127.0.0.1:1",
         ),
         (["--data", __file__], "Cannot open the database"),
+        (
+            ["--port", "8499", "--upstream-url", "http://localhost:8499/v1"],
+            "The models are to be asked at http://localhost:8499/v1, which is this server itself.",
+        ),
     ],
 )
 def test_what_cannot_work_is_one_sentence(
@@ -131,6 +136,15 @@ def test_what_cannot_work_is_one_sentence(
     assert err.startswith(sentence)
     assert len(err.splitlines()) == 1
     assert "secret" not in err
+
+
+def test_what_tells_the_clients_does_not_tell_the_server(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OPENAI_BASE_URL", "http://127.0.0.1:8400/v1")
+    status, _, err = outcome("serve", "--local", "--data", str(tmp_path))
+    assert status == 1
+    assert "unset OPENAI_BASE_URL" in err
 
 
 def test_a_port_in_use_is_one_sentence(tmp_path: Path) -> None:
@@ -217,6 +231,20 @@ async def test_a_run_that_will_not_end_is_given_up_in_time(
         assert "shut down" in seen[-2][1]["last_error"]["message"]
         status, _ = await server.ended()
         assert status == 0
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="psutil tells limits on Linux only")
+async def test_it_serves_as_many_connections_as_the_system_permits(tmp_path: Path) -> None:
+    here = psutil.Process()
+    few, most = 256, here.rlimit(psutil.RLIMIT_NOFILE)[1]
+    before = here.rlimit(psutil.RLIMIT_NOFILE)
+    here.rlimit(psutil.RLIMIT_NOFILE, (few, most))
+    try:
+        async with served(tmp_path) as server:
+            limits = psutil.Process(server.process.pid).rlimit(psutil.RLIMIT_NOFILE)
+    finally:
+        here.rlimit(psutil.RLIMIT_NOFILE, before)
+    assert limits == (most, most)
 
 
 async def test_the_second_signal_ends_at_once(

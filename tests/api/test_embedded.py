@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import openai
 import pytest
 import pytest_asyncio
+from openai.types.beta.threads import Run
 from starlette.applications import Starlette
 from tests.upstream import Upstream, say, stall
 
+from assistants_server.domain.run_state import ACTIVE
 from assistants_server.embedded import EmbeddedServer, Lifespan, StartupError, acquire, release
 from assistants_server.settings import Settings
 from assistants_server.store import keys
@@ -105,6 +109,102 @@ async def test_two_servers_share_one_data_folder(settings: Settings) -> None:
     ):
         thread = await here.beta.threads.create()
         await there.beta.threads.retrieve(thread.id)
+
+
+AGENT = """
+import asyncio, sys
+from pathlib import Path
+from assistants_server.embedded import EmbeddedServer
+from assistants_server.settings import Settings
+
+async def main(data, upstream, thread_id, assistant_id):
+    settings = Settings(data=Path(data), upstream_url=upstream, upstream_key="key", lease=0.5)
+    async with EmbeddedServer(settings) as server, server.client() as client:
+        run = {"thread_id": thread_id, "assistant_id": assistant_id}
+        while True:
+            async for event in await client.beta.threads.runs.create(**run, stream=True):
+                if event.event == "thread.run.created":
+                    print(event.data.id, flush=True)
+                if event.event in ("thread.message.delta", "thread.run.cancelled"):
+                    print(event.event, flush=True)
+
+asyncio.run(main(*sys.argv[1:]))
+"""
+
+
+@asynccontextmanager
+async def another_agent(
+    settings: Settings, run: dict[str, Any]
+) -> AsyncIterator[tuple[asyncio.subprocess.Process, Callable[[], Awaitable[str]]]]:
+    """A process of its own with an embedded server, which asks for one reply after the other; and
+    what reads the next of the lines that it tells them by."""
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-W", "ignore", "-c", AGENT),
+        *(str(settings.data), str(settings.upstream_url)),
+        *(run["thread_id"], run["assistant_id"]),
+        stdout=asyncio.subprocess.PIPE,
+    )
+    assert process.stdout is not None
+    lines = process.stdout
+
+    async def line() -> str:
+        return (await lines.readline()).decode().strip()
+
+    try:
+        yield process, line
+    finally:
+        if process.returncode is None:
+            process.kill()
+        await process.communicate()
+
+
+async def test_agent_processes_share_a_data_folder_and_survive_each_other(
+    upstream: Upstream, settings: Settings
+) -> None:
+    settings = settings.model_copy(update={"lease": 0.5})
+    holds = [stall(), stall()]
+    upstream.script(*(say("Hel", hold, "lo") for hold in holds), say("Here I am"))
+    async with EmbeddedServer(settings) as server, server.client() as client:
+        run = await new_thread(client, "Hi")
+        runs = client.beta.threads.runs
+
+        async def ended(run_id: str) -> Run:
+            while (now := await runs.retrieve(run_id, thread_id=run["thread_id"])).status in ACTIVE:
+                await asyncio.sleep(0.02)
+            return now
+
+        async with another_agent(settings, run) as (process, line):
+            first = await line()
+            assert await line() == "thread.message.delta"
+            with pytest.raises(openai.BadRequestError, match=f"already has an active run {first}"):
+                await runs.create(**run)
+            await runs.cancel(first, thread_id=run["thread_id"])
+            assert await line() == "thread.run.cancelled"
+            assert (await ended(first)).status == "cancelled"
+            await upstream.disconnected()
+
+            second = await line()
+            assert await line() == "thread.message.delta"
+            process.kill()
+            failed = await ended(second)
+            assert failed.last_error is not None
+            assert "stopped before the run was done" in failed.last_error.message
+        again = await runs.create_and_poll(**run, poll_interval_ms=1)
+        assert again.status == "completed", "the thread is free"
+        listed = await client.beta.threads.messages.list(run["thread_id"], order="asc")
+        assert [
+            (message.status, block.text.value)
+            for message in listed.data
+            for block in message.content
+            if block.type == "text"
+        ] == [
+            ("completed", "Hi"),
+            ("incomplete", "Hel"),
+            ("incomplete", "Hel"),
+            ("completed", "Here I am"),
+        ]
+        for hold in holds:
+            hold.release()
 
 
 async def test_keys_of_a_server_on_the_same_data_do_not_lock_it_out(settings: Settings) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import logging
 from collections.abc import AsyncGenerator, Sequence
 from pathlib import Path
@@ -10,8 +11,10 @@ from typing import Any
 import orjson
 import pytest
 from tests.api.exchanges import made, refusal
+from tests.api.streams import played
 from tests.live_server import LiveServer, live_server
 
+from assistants_server import log
 from assistants_server.domain.model_exchange import ModelRequest, Piece
 from assistants_server.providers.contract import ModelInfo
 from assistants_server.routes.request_trace import STORED, RequestTrace
@@ -51,6 +54,29 @@ async def test_a_bug_is_a_500_that_is_logged_once(
     assert [record.getMessage() for record in faults] == ["request failed"]
 
 
+async def test_every_line_about_a_run_carries_its_id_and_its_request_s(tmp_path: Path) -> None:
+    written = io.StringIO()
+    handler = log.handler(written)
+    logger = logging.getLogger("assistants_server")
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    try:
+        async with live_server(data=tmp_path, provider=Broken()) as server, server.http() as http:
+            assistant = await made(http, "/v1/assistants", {"model": "m", "instructions": SECRET})
+            told = await played(http, "/v1/threads/runs", {"assistant_id": assistant["id"]})
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(logging.NOTSET)
+    run = told[-2][1]
+    assert run["status"] == "failed"
+    lines = [orjson.loads(line) for line in written.getvalue().splitlines()]
+    about = {line["message"]: line for line in lines if line.get("run_id") == run["id"]}
+    assert set(about) == {"run failed", "POST /v1/threads/runs 200"}
+    assert len({line["request_id"] for line in about.values()}) == 1
+    assert about["run failed"]["error"] == "NotImplementedError"
+    assert SECRET not in written.getvalue()
+
+
 async def test_a_database_that_is_gone_is_a_503(server: LiveServer) -> None:
     await server.state.database.close()
     async with server.http() as http:
@@ -82,7 +108,7 @@ async def test_every_request_is_one_line_without_its_text(
 
 async def test_after_a_run_is_stored_a_fault_asks_not_to_be_retried() -> None:
     async def app(scope: Any, receive: Any, send: Any) -> None:
-        scope[STORED] = True
+        scope[STORED] = "run_1"
         raise ZeroDivisionError
 
     sent: list[dict[str, Any]] = []

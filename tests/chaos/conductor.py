@@ -20,7 +20,8 @@ from .ledger import Ledger
 from .processes import Postgres, Server, model
 from .proxy import Proxy
 
-SETUPS = ("sqlite", "postgresql", "replicas")
+SETUPS = ("sqlite", "shared", "postgresql", "replicas")
+"""``shared``: two processes on one SQLite file, as agent processes with embedded servers are."""
 LEASE = 3.0
 EXPIRY = 12.0
 WORK_BETWEEN_FAULTS = 30  # answers
@@ -132,7 +133,7 @@ async def world(
     async with AsyncExitStack() as stack:
         upstream = await stack.enter_async_context(model())
         postgres = None
-        if setup == "sqlite":
+        if setup in ("sqlite", "shared"):
             database = f"sqlite:///{folder / 'assistants.db'}"
         else:
             postgres = await asyncio.to_thread(Postgres, folder / "postgres")
@@ -147,7 +148,7 @@ async def world(
             "ASSISTANTS_RUN_EXPIRY": str(expiry),
             "ASSISTANTS_DRAIN": "1",
         }
-        count = 2 if setup == "replicas" else 1
+        count = 2 if setup in ("shared", "replicas") else 1
         servers = [
             Server(f"server {number}", environment, folder / f"server{number}.log")
             for number in range(count)

@@ -28,7 +28,7 @@ def folder() -> Iterator[Path]:
         yield Path(name)
 
 
-@pytest.mark.parametrize("setup", ["sqlite", "replicas"])
+@pytest.mark.parametrize("setup", ["shared", "replicas"])
 async def test_what_was_acknowledged_survives(
     setup: str, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -22,9 +22,15 @@ async def upstream() -> AsyncIterator[Upstream]:
 
 
 @pytest.fixture
-async def server(tmp_path: Path, upstream: Upstream) -> AsyncIterator[LiveServer]:
+async def server(
+    tmp_path: Path, database_url: str, upstream: Upstream
+) -> AsyncIterator[LiveServer]:
+    """One on each database: what an SDK sees must not tell which it is."""
     async with live_server(
-        data=tmp_path, upstream_url=upstream.base_url, upstream_key="test"
+        data=tmp_path,
+        database_url=database_url,
+        upstream_url=upstream.base_url,
+        upstream_key="test",
     ) as running:
         yield running
 

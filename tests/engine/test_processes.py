@@ -9,9 +9,9 @@ import pytest
 from tests.engine.bench import PROJECT, Bench, Process, events
 from tests.engine.test_endings import FUNCTION, speaking
 from tests.manual_clock import ManualClock
-from tests.upstream import Upstream, call, say
+from tests.upstream import Upstream, call, say, stall
 
-from assistants_server.domain.drafts import ToolOutput
+from assistants_server.domain.drafts import RunExtensions, ToolOutput
 from assistants_server.settings import Settings
 from assistants_server.store import runs
 from assistants_server.store.database import Database
@@ -61,6 +61,25 @@ async def test_a_run_that_was_never_started_is_executed_by_another_process(bench
     await bench.process.worker.drain(60)
     assert (await bench.get(started.run)).status == "completed"
     assert (await bench.texts())[-1] == "Taken over"
+
+
+async def test_a_run_whose_client_went_with_its_process_is_not_executed_again(
+    bench: Bench,
+) -> None:
+    """Nobody would hear the answer, but the thread would hold it."""
+    hold = stall()
+    bench.upstream.script(say(hold, "Never heard"))
+    started = await bench.start("hi", extensions=RunExtensions(on_disconnect="cancel"))
+    await hold.reached.wait()
+    bench.process.die()
+    await bench.upstream.disconnected()
+    hold.release()
+    bench.process = bench.new_process()
+    await bench.process.worker.start()
+    await sweep(bench, bench.settings.lease + 1)
+    assert (await bench.get(started.run)).status == "failed"
+    assert await bench.texts() == ["hi"]
+    assert len(bench.upstream.requests) == 1
 
 
 async def test_a_living_process_keeps_its_runs(bench: Bench) -> None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +16,10 @@ from tests.live_server import live_server
 from tests.manual_clock import ManualClock
 from tests.matrix import table
 from tests.matrix.table import Client, ScriptedModel
+from tests.programs import printed
 from tests.upstream import Upstream
 
 from assistants_server.store import keys
-
-SECONDS = 90
 
 CLIENTS = {client.name: client for client in table.clients()}
 NAMES = [scenario["name"] for scenario in table.scenarios()]
@@ -41,19 +39,9 @@ async def play(client: Client, data: Path) -> Transcripts:
     ):
         _, key = await server.state.database.write(keys.create, "default", "matrix", now=1)
         command = [*client.command, server.base_url, *client.arguments]
-        environment = {"PATH": os.environ["PATH"], "OPENAI_API_KEY": key}
-        process = await asyncio.create_subprocess_exec(
-            *command, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, env=environment
+        told = await printed(
+            command, given=json.dumps(table.scenarios()), environment={"OPENAI_API_KEY": key}
         )
-        try:
-            told, _ = await asyncio.wait_for(
-                process.communicate(json.dumps(table.scenarios()).encode()), SECONDS
-            )
-        finally:
-            if process.returncode is None:
-                process.kill()
-                await process.wait()
-        assert process.returncode == 0, f"{client.name} stopped with {process.returncode}"
     assert model.left == {}, "the model was asked less often than the table says"
     transcripts: Transcripts = json.loads(told)["transcripts"]
     return transcripts

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from types import TracebackType
-from typing import Any
+from typing import Any, Protocol
 
 import httpx2
 import openai
 from livekit.agents import Agent, AgentSession, APIConnectOptions
 from livekit.agents.llm import ChatContext, ChatMessage
 from livekit.agents.voice.agent_session import SessionConnectOptions
-from tests.live_server import LiveServer
 from tests.upstream import Answer, say
 from typing_extensions import Self
 
@@ -24,19 +23,28 @@ Said = list[tuple[str, str]]
 
 
 class CountingTransport(httpx2.AsyncBaseTransport):
-    """Passes requests on and remembers them. ``before`` and ``after`` may spoil one."""
+    """Passes requests on and remembers them. ``before`` and ``after`` may spoil one (an answer of
+    ``before`` is given instead of the server's), ``answered`` may hold back the answer to one that
+    the server has taken."""
 
     def __init__(self) -> None:
-        self._inner = httpx2.AsyncHTTPTransport()
+        self._inner = httpx2.AsyncHTTPTransport(verify=False)  # certificates take 30 ms to load
         self.requests: list[str] = []
-        self.before: Callable[[httpx2.Request], None] | None = None
+        self.before: Callable[[httpx2.Request], httpx2.Response | None] | None = None
         self.after: Callable[[httpx2.Request, httpx2.Response], httpx2.Response] | None = None
+        self.answered: Callable[[httpx2.Request], Awaitable[None]] | None = None
 
     async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
         self.requests.append(f"{request.method} {_shape(request.url.path)}")
-        if self.before is not None:
-            self.before(request)
+        if self.before is not None and (refusal := self.before(request)) is not None:
+            return refusal
         response = await self._inner.handle_async_request(request)
+        if self.answered is not None:
+            try:
+                await self.answered(request)
+            except BaseException:
+                await response.aclose()
+                raise
         return response if self.after is None else self.after(request, response)
 
     async def aclose(self) -> None:
@@ -50,16 +58,24 @@ def _shape(path: str) -> str:
     )
 
 
+class Reachable(Protocol):
+    """A server, in this process or another."""
+
+    @property
+    def base_url(self) -> str: ...
+    def http(self) -> httpx2.AsyncClient: ...
+
+
 @dataclass
 class Caller:
     """One ``AssistantLLM`` and what its requests did."""
 
-    server: LiveServer
+    server: Reachable
     extensions: bool | None = None
     options: dict[str, Any] = field(default_factory=dict)
+    wire: CountingTransport = field(default_factory=CountingTransport)
 
     async def __aenter__(self) -> Self:
-        self.wire = CountingTransport()
         self.client = openai.AsyncOpenAI(
             api_key="test",
             base_url=self.server.base_url,
@@ -91,13 +107,13 @@ class Caller:
     async def session(
         self, agent: Agent | None = None, **options: Any
     ) -> AsyncIterator[AgentSession[None]]:
+        """A session in text mode, of this LLM unless ``options`` name another one around it."""
         session: AgentSession[None] = AgentSession(
-            llm=self.llm,
             vad=None,
             conn_options=SessionConnectOptions(
                 llm_conn_options=APIConnectOptions(max_retry=2, retry_interval=0.0, timeout=10.0)
             ),
-            **options,
+            **{"llm": self.llm, **options},
         )
         async with session:
             await session.start(agent or Agent(instructions="You are Ana."))
@@ -188,7 +204,12 @@ def _flat(content: Any) -> str:
     return "".join(part.get("text", "") for part in content)
 
 
-async def settled(condition: Callable[[], bool], *, turns: int = 2000) -> None:
+async def speaking(session: AgentSession[None]) -> None:
+    """Until the first words of a reply have reached whoever listens."""
+    await settled(lambda: session.agent_state == "speaking")
+
+
+async def settled(condition: Callable[[], bool], *, turns: int = 10_000) -> None:
     """Give the loop its way until the condition holds."""
     for _ in range(turns):
         if condition():

@@ -1,499 +1,335 @@
-"""Random conversations as scripts: moves, and the stage that plays them for real.
+"""What can happen in a conversation: plain values, so that a failure shrinks to a script to read.
 
-A script is a list of plain values, so that a failure shrinks to something one can read. Nothing
-here knows what the right thread is; ``Stage.committed`` only asks LiveKit.
+``Stage`` plays them. A value shows only what is out of the ordinary about it: ``Turn()`` is a
+question and its answer.
 """
 
 from __future__ import annotations
 
-import asyncio
-import functools
 from collections.abc import Sequence
-from contextlib import AsyncExitStack
-from dataclasses import dataclass, field
-from typing import Any, Literal
+from dataclasses import dataclass, fields
+from typing import Literal
 
-import httpx2
 from hypothesis import strategies as st
-from livekit.agents import Agent, AgentSession, StopResponse, function_tool
-from livekit.agents.llm import ChatContext, ChatMessage
-from tests.live_server import LiveServer
-from tests.plugin.agents import Caller, Entering, Said, model_saw, said
-from tests.upstream import Answer, Stall, Upstream, call, calls, empty, say, stall
 
-Tool = Literal["order", "note", "fails", "hush", "nonsense"]
+Tool = Literal[
+    "order",  # has an effect, which must happen once
+    "note",  # returns None: nothing is said about it
+    "fails",
+    "hush",  # raises StopResponse
+    "nonsense",  # nobody has it
+    "says",  # says something while it works
+    "asks",  # has the model say something while it works
+    "renames",  # changes the agent's instructions
+    "retools",  # gives the agent another tool
+    "reports",  # reports, goes on in the background, and has a result later
+]
+Question = Literal["text", "frame", "data url", "url", "image only", "blanks", "nothing"]
+Spoken = Literal["words", "blanks", "nothing"]
 
 
-@dataclass(frozen=True)
-class Turn:
-    """The user says something and is answered. ``fault``: what happens to its first request."""
+class _Shown:
+    """Shows the fields that are not as usual."""
 
-    fault: Literal["", "refused", "lost", "late", "cut"] = ""
+    def __repr__(self) -> str:
+        unusual = [
+            f"{one.name}={getattr(self, one.name)!r}"
+            for one in fields(self)  # type: ignore[arg-type] # every subclass is a dataclass
+            if getattr(self, one.name) != one.default
+        ]
+        return f"{type(self).__name__}({', '.join(unusual)})"
+
+
+@dataclass(frozen=True, repr=False)
+class Fault(_Shown):
+    """What goes wrong with one of a turn's requests, the first or a later one.
+
+    "refused": it does not leave. "late": it seems so, but it arrives when its sender has gone on.
+    "lost": it has its effect, and its answer is a 502. "cut", "hang": the line dies or falls silent
+    before the event ``at``. "restart", "thread deleted": that is when it happens. A number is the
+    status that somebody on the way answers with.
+    """
+
+    kind: str = "refused"
     at: str = ""
+    request: int = 0
 
 
-@dataclass(frozen=True)
-class Interrupted:
-    """The user is answered and interrupts after ``words`` (none: while the model thinks), some
-    turns of the loop later. ``follow``: the next question comes at the same moment."""
+@dataclass(frozen=True, repr=False)
+class Interrupt(_Shown):
+    """While the model thinks, after a word of it, while tools work, or at an event of the stream;
+    so many turns of the loop later. ``follow``: the next question comes at the same moment."""
 
-    words: int = 0
+    at: str = "thinking"
     ticks: int = 0
     follow: bool = False
 
 
-@dataclass(frozen=True)
-class Tools:
-    """The model calls these at once; ``words`` before them or not; ``interrupt`` while they run."""
+@dataclass(frozen=True, repr=False)
+class Turn(_Shown):
+    """A question and its answer. The model calls ``tools`` at once, ``steps`` times in a row."""
 
-    names: tuple[Tool, ...] = ("order",)
-    words: bool = False
-    interrupt: bool = False
+    question: Question = "text"
+    spoken: Spoken = "words"
+    tools: tuple[Tool, ...] = ()
+    steps: int = 1
+    preamble: bool = False  # words before a call
+    instructions: bool = False  # of its own, for this reply alone
+    interrupt: Interrupt | None = None
+    fault: Fault | None = None
 
 
-@dataclass(frozen=True)
-class Say:
-    ticks: int = 0
+@dataclass(frozen=True, repr=False)
+class Prompted(_Shown):
+    """A reply that nobody asked for."""
 
 
-@dataclass(frozen=True)
-class Queued:
+@dataclass(frozen=True, repr=False)
+class Say(_Shown):
+    interrupted: bool = False
+
+
+@dataclass(frozen=True, repr=False)
+class Queued(_Shown):
     """Two questions at once."""
 
 
-@dataclass(frozen=True)
-class Guess:
-    """An answer that is thrown away, whole or after its first word."""
+@dataclass(frozen=True, repr=False)
+class Meanwhile(_Shown):
+    """A question while the tool of another one still works."""
+
+
+@dataclass(frozen=True, repr=False)
+class Task(_Shown):
+    """A tool hands the conversation to an ``AgentTask`` for one question."""
+
+
+@dataclass(frozen=True, repr=False)
+class Guess(_Shown):
+    """An answer that is thrown away, whole or after its first word. ``probe``: to what was asked
+    before, as by a FallbackAdapter that tries out whether a model is back."""
 
     whole: bool = True
+    probe: bool = False
 
 
-@dataclass(frozen=True)
-class Judge:
-    """A context that is another conversation."""
+@dataclass(frozen=True, repr=False)
+class Foreign(_Shown):
+    """A context that is another conversation: a judge, a summary, a detector that forces a tool."""
+
+    kind: Literal["judge", "summary", "detector"] = "judge"
 
 
-@dataclass(frozen=True)
-class Remove:
+@dataclass(frozen=True, repr=False)
+class Remove(_Shown):
     place: int = 0
 
 
-@dataclass(frozen=True)
-class Edit:
+@dataclass(frozen=True, repr=False)
+class Edit(_Shown):
     place: int = 0
 
 
-@dataclass(frozen=True)
-class Prompted:
-    """A reply that nobody asked for, with instructions of its own."""
+@dataclass(frozen=True, repr=False)
+class Insert(_Shown):
+    """Something that is committed late, before what was committed earlier."""
+
+    place: int = 0
 
 
-@dataclass(frozen=True)
-class Window:
+@dataclass(frozen=True, repr=False)
+class Truncate(_Shown):
+    """The agent forgets all but so many items."""
+
+    items: int = 4
+
+
+@dataclass(frozen=True, repr=False)
+class Window(_Shown):
     """From now on the agent's model is shown so many items, 0: all."""
 
     items: int = 0
 
 
-@dataclass(frozen=True)
-class Handoff:
-    """The other agent takes over, knowing what was said or not."""
+@dataclass(frozen=True, repr=False)
+class Handoff(_Shown):
+    """The other agent takes over, or takes over again, knowing what was said or not."""
 
     history: bool = False
 
 
-@dataclass(frozen=True)
-class Sync:
+@dataclass(frozen=True, repr=False)
+class Instruct(_Shown):
+    """The agent's instructions change between two turns."""
+
+
+@dataclass(frozen=True, repr=False)
+class Elsewhere(_Shown):
+    """Another process uses the thread: adds a message, takes a turn, or is at it when ours
+    begins."""
+
+    kind: Literal["message", "turn", "busy"] = "message"
+
+
+@dataclass(frozen=True, repr=False)
+class Second(_Shown):
+    """Another session with the same ``AssistantLLM``, after ours or beside it."""
+
+    beside: bool = False
+
+
+@dataclass(frozen=True, repr=False)
+class Lost(_Shown):
+    """Deleted underneath."""
+
+    noun: Literal["thread", "assistant"] = "thread"
+
+
+@dataclass(frozen=True, repr=False)
+class Sync(_Shown):
     pass
 
 
-@dataclass(frozen=True)
-class Restart:
-    """The agent's process ends and another one takes the thread up."""
+@dataclass(frozen=True, repr=False)
+class Attach(_Shown):
+    """From now on the thread follows the session by itself."""
+
+
+@dataclass(frozen=True, repr=False)
+class Restart(_Shown):
+    """The agent's process ends, and another one takes the thread up by its id or its key.
+
+    "quiet": between two turns. "hangs up": in a reply, in order. "dies": there, without a word.
+    """
+
+    how: Literal["quiet", "hangs up", "dies"] = "quiet"
+    by: Literal["id", "key"] = "id"
+    words: int = 0
 
 
 Move = (
     Turn
-    | Interrupted
-    | Tools
+    | Prompted
     | Say
     | Queued
+    | Meanwhile
+    | Task
     | Guess
-    | Judge
+    | Foreign
     | Remove
     | Edit
-    | Prompted
+    | Insert
+    | Truncate
     | Window
     | Handoff
+    | Instruct
+    | Elsewhere
+    | Second
+    | Lost
     | Sync
+    | Attach
     | Restart
 )
 
 EVENTS = (
     "thread.run.created",
+    "thread.run.queued",
     "thread.run.in_progress",
+    "thread.run.step.created",
+    "thread.run.step.in_progress",
     "thread.message.created",
+    "thread.message.in_progress",
     "thread.message.delta",
     "thread.message.completed",
+    "thread.run.step.completed",
+    "thread.run.requires_action",
     "thread.run.completed",
     "done",
 )
+TOOLS: tuple[Tool, ...] = (
+    "order", "note", "fails", "hush", "nonsense", "says", "asks", "renames", "retools", "reports",
+)  # fmt: skip
 
 _places = st.integers(0, 5)
 _ticks = st.integers(0, 12)
+_requests = st.integers(0, 3)
 
-moves: st.SearchStrategy[Move] = st.one_of(
-    st.just(Turn()),
-    st.builds(Turn, st.sampled_from(["refused", "lost", "late"])),
-    st.builds(Turn, st.just("cut"), st.sampled_from(EVENTS)),
-    st.builds(Interrupted, st.integers(0, 3), _ticks, st.booleans()),
+faults = st.one_of(
     st.builds(
-        Tools,
-        st.lists(
-            st.sampled_from(["order", "note", "fails", "hush", "nonsense"]), min_size=1, max_size=3
-        ).map(tuple),
-        st.booleans(),
-        st.booleans(),
+        Fault,
+        st.sampled_from(["refused", "lost", "late", "400", "404", "409", "429", "500", "503"]),
+        request=_requests,
     ),
-    st.builds(Say, _ticks),
-    st.just(Queued()),
-    st.builds(Guess, st.booleans()),
-    st.just(Judge()),
-    st.builds(Remove, _places),
-    st.builds(Edit, _places),
-    st.just(Prompted()),
-    st.builds(Window, st.sampled_from([0, 2, 4])),
-    st.builds(Handoff, st.booleans()),
-    st.just(Sync()),
-    st.just(Restart()),
+    st.builds(
+        Fault,
+        st.sampled_from(["cut", "cut", "hang", "restart", "thread deleted"]),
+        st.sampled_from(EVENTS),
+        _requests,
+    ),
+)
+interrupts = st.builds(
+    Interrupt,
+    st.sampled_from(["thinking", "word 1", "word 2", "word 3", "tool", *EVENTS]),
+    _ticks,
+    st.booleans(),
+)
+_questions: st.SearchStrategy[Question] = st.sampled_from(
+    ["text"] * 6 + ["frame", "data url", "url", "image only", "blanks", "nothing"]
+)
+_answers: st.SearchStrategy[Spoken] = st.sampled_from(["words"] * 4 + ["blanks", "nothing"])
+_tools = st.lists(st.sampled_from(TOOLS), min_size=1, max_size=3).map(tuple)
+turns = st.one_of(
+    st.just(Turn()),
+    st.builds(Turn, _questions, _answers, instructions=st.booleans()),
+    st.builds(Turn, interrupt=interrupts),
+    st.builds(Turn, fault=faults),
+    st.builds(Turn, tools=_tools, steps=st.sampled_from([1, 1, 2, 5]), preamble=st.booleans()),
+    st.builds(
+        Turn,
+        tools=_tools,
+        preamble=st.booleans(),
+        interrupt=st.none() | interrupts,
+        fault=st.none() | faults,
+    ),
+    st.builds(Turn, _questions, interrupt=st.none() | interrupts, fault=st.none() | faults),
+)
+moves: st.SearchStrategy[Move] = st.one_of(
+    turns,
+    turns,
+    turns,
+    st.one_of(
+        st.just(Prompted()),
+        st.builds(Say, st.booleans()),
+        st.just(Queued()),
+        st.just(Meanwhile()),
+        st.just(Task()),
+        st.builds(Guess, st.booleans(), st.booleans()),
+        st.builds(Foreign, st.sampled_from(["judge", "summary", "detector"])),
+    ),
+    st.one_of(
+        st.builds(Remove, _places),
+        st.builds(Edit, _places),
+        st.builds(Insert, _places),
+        st.builds(Truncate, st.sampled_from([2, 4])),
+        st.builds(Window, st.sampled_from([0, 2, 4])),
+        st.builds(Handoff, st.booleans()),
+        st.just(Instruct()),
+    ),
+    st.one_of(
+        st.builds(Elsewhere, st.sampled_from(["message", "turn", "busy"])),
+        st.builds(Second, st.booleans()),
+        st.builds(Lost, st.sampled_from(["thread", "assistant"])),
+        st.just(Sync()),
+        st.just(Attach()),
+        st.builds(
+            Restart,
+            st.sampled_from(["quiet", "hangs up", "dies"]),
+            st.sampled_from(["id", "key"]),
+            st.integers(0, 2),
+        ),
+    ),
 )
 
 
-class Clerk(Entering):
-    """An agent with tools and, if asked, a short memory."""
-
-    def __init__(self, name: str, chat_ctx: ChatContext | None = None) -> None:
-        super().__init__(instructions=f"You are {name}.", chat_ctx=chat_ctx)
-        self.inherited = {item.id for item in chat_ctx.items} if chat_ctx is not None else set()
-        self.window = 0
-        self.orders = 0
-        self.working = asyncio.Event()
-        self.finish = asyncio.Event()
-        self.finish.set()
-
-    async def llm_node(self, chat_ctx: ChatContext, tools: Any, model_settings: Any) -> Any:
-        shown = chat_ctx.copy()
-        if self.window:
-            shown.truncate(max_items=self.window)
-        async for chunk in Agent.default.llm_node(self, shown, tools, model_settings):
-            yield chunk
-
-    async def _work(self) -> None:
-        self.working.set()
-        await self.finish.wait()
-
-    @function_tool
-    async def order(self) -> str:
-        """Order."""
-        self.orders += 1
-        await self._work()
-        return f"order {self.orders}"
-
-    @function_tool
-    async def note(self) -> None:
-        """Note."""
-        await self._work()
-
-    @function_tool
-    async def fails(self) -> str:
-        """Fail."""
-        await self._work()
-        raise ValueError("no")
-
-    @function_tool
-    async def hush(self) -> str:
-        """Hush."""
-        await self._work()
-        raise StopResponse()
-
-
-@dataclass
-class Stage:
-    """Plays moves against a server; one caller, two agents."""
-
-    server: LiveServer
-    upstream: Upstream
-    extensions: bool | None
-    caller: Caller = field(init=False)
-    session: AgentSession[None] = field(init=False)
-    agents: list[Clerk] = field(default_factory=list)
-    past: Said = field(default_factory=list)
-    removed: set[str] = field(default_factory=set)
-    counter: int = 0
-    late: list[functools.partial[Any]] = field(default_factory=list)
-
-    async def open(self, thread_id: str | None = None) -> None:
-        self._stack = AsyncExitStack()
-        options = {"thread_id": thread_id}
-        self.caller = await self._stack.enter_async_context(
-            Caller(self.server, extensions=self.extensions, options=options)
-        )
-        self.agents = [Clerk("Ana"), Clerk("Bob")]
-        self.session = await self._stack.enter_async_context(self.caller.session(self.agents[0]))
-
-    async def close(self) -> None:
-        await self._stack.aclose()
-        await self._deliver_late()
-
-    @property
-    def agent(self) -> Clerk:
-        agent = self.session.current_agent
-        assert isinstance(agent, Clerk)
-        return agent
-
-    def committed(self) -> Said:
-        """What LiveKit says was said, on this thread, and not taken out again."""
-        history = self.session.history.copy()
-        history.items = [item for item in history.items if item.id not in self.removed]
-        return [*self.past, *said(history)]
-
-    async def play(self, move: Move) -> None:
-        await getattr(self, f"_{type(move).__name__.lower()}")(move)
-
-    async def settle(self) -> None:
-        """A turn in which nothing happens: afterwards the thread must be right."""
-        await self._turn(Turn())
-
-    # moves --------------------------------------------------------------------------------------
-
-    def _words(self, what: str = "q") -> str:
-        self.counter += 1
-        return f"{what}{self.counter}"
-
-    async def _turn(self, move: Turn) -> None:
-        text = self._words()
-        self._spoil(move)
-        await self.session.generate_reply(user_input=text)
-        self.caller.wire.before = self.caller.wire.after = None
-        await self._deliver_late()
-
-    async def _interrupted(self, move: Interrupted) -> None:
-        hold = stall()
-        words = [f"{self._words('w')} " for _ in range(move.words)]
-        answer = say(*words, hold, "unheard") if words else hold + say("unheard")
-        self.upstream.script(answer)
-        speech = self.session.generate_reply(user_input=self._words())
-        await hold.reached.wait()
-        await ticks(move.ticks)
-        speech.interrupt()
-        if move.follow:
-            await self.session.generate_reply(user_input=self._words())
-        await speech
-        hold.release()
-
-    async def _tools(self, move: Tools) -> None:
-        wanted: Answer | Stall = calls(*(call(name) for name in move.names))
-        if move.words:
-            wanted = say("One moment. ") + wanted
-        self.upstream.script(wanted if isinstance(wanted, Answer) else wanted + empty())
-        agent = self.agent
-        agent.working.clear()
-        if not move.interrupt or set(move.names) == {"nonsense"}:
-            await self.session.generate_reply(user_input=self._words())
-            return
-        agent.finish.clear()
-        speech = self.session.generate_reply(user_input=self._words())
-        await agent.working.wait()
-        speech.interrupt()
-        agent.finish.set()
-        await speech
-
-    async def _say(self, move: Say) -> None:
-        speech = self.session.say(self._words("s"))
-        await ticks(move.ticks)
-        await speech
-
-    async def _queued(self, move: Queued) -> None:
-        one = self.session.generate_reply(user_input=self._words())
-        two = self.session.generate_reply(user_input=self._words())
-        await one
-        await two
-
-    async def _guess(self, move: Guess) -> None:
-        context = self.agent.chat_ctx.copy()
-        context.add_message(role="user", content=self._words("guess"))
-        if move.whole:
-            await self.caller.llm.chat(chat_ctx=context).collect()
-            return
-        hold = stall()
-        self.upstream.script(say("gue", hold, "ss"))
-        async with self.caller.llm.chat(chat_ctx=context) as stream:
-            await anext(aiter(stream))
-        hold.release()
-
-    async def _judge(self, move: Judge) -> None:
-        context = ChatContext.empty()
-        context.add_message(role="system", content="Judge.")
-        context.add_message(role="user", content=self._words("judged"))
-        await self.caller.llm.chat(chat_ctx=context).collect()
-
-    async def _remove(self, move: Remove) -> None:
-        context = self.agent.chat_ctx.copy()
-        # What was another agent's turn is hidden by an agent that drops it, not deleted.
-        own = [item for item in context.items if item.id not in self.agent.inherited]
-        spoken = [item for item in own if said(ChatContext([item]))]
-        # What stands first goes as out of a window, which is another move.
-        # Out of sight of a short memory, nothing can be told to be gone.
-        if len(spoken) > 1 and not self.agent.window:
-            gone = spoken[1 + move.place % (len(spoken) - 1)]
-            context.items.remove(gone)
-            self.removed.add(gone.id)
-            await self.agent.update_chat_ctx(context)
-            # An agent's context is not the session's: only its next turn tells.
-            await self.settle()
-
-    async def _edit(self, move: Edit) -> None:
-        context = self.agent.chat_ctx.copy()
-        spoken = [item for item in context.items if said(ChatContext([item]))]
-        # Without the extensions nothing changes behind a short memory before sync().
-        if spoken and not (self.agent.window and self.extensions is False):
-            item = spoken[move.place % len(spoken)]
-            assert isinstance(item, ChatMessage)
-            item.content = [self._words("edited")]
-            await self.agent.update_chat_ctx(context)
-            if self.extensions is False:
-                await self.settle()
-
-    async def _prompted(self, move: Prompted) -> None:
-        self.upstream.script(say(self._words("p")))
-        await self.session.generate_reply(instructions="Say something.")
-
-    async def _window(self, move: Window) -> None:
-        self.agent.window = move.items
-
-    async def _handoff(self, move: Handoff) -> None:
-        other = next(one for one in self.agents if one is not self.agent)
-        if move.history:
-            known = self.agent.chat_ctx.copy(
-                exclude_instructions=True, exclude_function_call=True, exclude_config_update=True
-            )
-            other = Clerk("Cyd", chat_ctx=known)
-            self.agents = [self.agent, other]
-        await other.takes_over(self.session)
-
-    async def _sync(self, move: Sync) -> None:
-        await self.sync()
-
-    async def sync(self) -> None:
-        """Bring what no turn has carried: all that was said, but what was taken out."""
-        history = self.session.history.copy()
-        history.items = [item for item in history.items if item.id not in self.removed]
-        await self.caller.llm.sync(history)
-
-    async def _restart(self, move: Restart) -> None:
-        await self.settle()
-        await self.sync()
-        self.past = self.committed()
-        self.removed = set()
-        thread_id = self.caller.llm.thread_id
-        await self.close()
-        await self.open(thread_id)
-
-    # faults -------------------------------------------------------------------------------------
-
-    def _spoil(self, move: Turn) -> None:
-        """Let the next run request go wrong once."""
-        wire = self.caller.wire
-
-        def is_run(request: httpx2.Request) -> bool:
-            return request.method == "POST" and request.url.path.endswith("/runs")
-
-        def refuse(request: httpx2.Request) -> None:
-            if is_run(request):
-                wire.before = None
-                raise httpx2.ConnectError("refused", request=request)
-
-        def delay(request: httpx2.Request) -> None:
-            if is_run(request):
-                wire.before = None
-                self.late.append(
-                    functools.partial(
-                        httpx2.AsyncClient.request,
-                        method=request.method,
-                        url=str(request.url),
-                        content=request.content,
-                        headers={
-                            name: value
-                            for name, value in request.headers.items()
-                            if name.lower() not in ("host", "content-length", "connection")
-                        },
-                    )
-                )
-                raise httpx2.ReadError("the line is dead", request=request)
-
-        def lose(request: httpx2.Request, response: httpx2.Response) -> httpx2.Response:
-            if is_run(request):
-                wire.after = None
-                response.status_code = 502
-            return response
-
-        def cut(request: httpx2.Request, response: httpx2.Response) -> httpx2.Response:
-            if is_run(request):
-                wire.after = None
-                assert isinstance(response.stream, httpx2.AsyncByteStream)
-                response.stream = BrokenOff(response.stream, f"event: {move.at}\n".encode())
-            return response
-
-        if move.fault == "refused":
-            wire.before = refuse
-        elif move.fault == "late" and self.extensions is None:
-            # Without the extensions nothing keeps a late request from taking effect.
-            wire.before = delay
-        elif move.fault == "lost":
-            wire.after = lose
-        elif move.fault == "cut":
-            wire.after = cut
-
-    async def _deliver_late(self) -> None:
-        """The requests that were held up arrive now."""
-        while self.late:
-            send = self.late.pop(0)
-            async with httpx2.AsyncClient(timeout=30) as client:
-                await send(client)
-
-
-class BrokenOff(httpx2.AsyncByteStream):
-    """A body that breaks off before it says ``until``."""
-
-    def __init__(self, inner: httpx2.AsyncByteStream, until: bytes) -> None:
-        self._inner = inner
-        self._until = until
-
-    async def __aiter__(self) -> Any:
-        seen = b""
-        async for chunk in self._inner:
-            before = len(seen)
-            seen += chunk
-            place = seen.find(self._until)
-            if place >= 0:
-                yield chunk[: max(0, place - before)]
-                raise httpx2.ReadError("the line is dead")
-            yield chunk
-
-    async def aclose(self) -> None:
-        await self._inner.aclose()
-
-
-async def ticks(count: int) -> None:
-    for _ in range(count):
-        await asyncio.sleep(0)
-
-
-def shown_to_the_model(upstream: Upstream) -> Said:
-    return [
-        (role, text) for role, text in model_saw(upstream.requests[-1]) if role != "tool" and text
-    ]
-
-
 def script(listed: Sequence[Move]) -> str:
-    return "\n".join(f"    {move}," for move in listed)
+    return "[\n" + "".join(f"    {move},\n" for move in listed) + "]"

@@ -14,7 +14,7 @@ from livekit.agents import (
     APIStatusError,
     APITimeoutError,
 )
-from livekit.agents.llm import ChatContext, LLMError
+from livekit.agents.llm import ChatChunk, ChatContext, LLMError
 from tests.live_server import LiveServer
 from tests.plugin.agents import RUN, Caller, said, settled
 from tests.upstream import Upstream, cut, fail, length, say, stall
@@ -260,6 +260,40 @@ async def test_a_silent_model_is_given_up_after_the_timeout_asked_for(
     with pytest.raises(APITimeoutError):
         await caller.llm.chat(chat_ctx=asking(), conn_options=impatient).collect()
     hold.release()
+
+
+async def test_a_model_that_falls_silent_in_mid_reply(caller: Caller, upstream: Upstream) -> None:
+    """What came is kept and not said again; the next turn is one request."""
+    hold = stall()
+    await caller.llm.load_chat_ctx()
+    upstream.script(say("Once upon ", hold, "a time"))
+    context = asking("a story")
+    impatient = APIConnectOptions(max_retry=2, retry_interval=0.0, timeout=0.3)
+    stream = caller.llm.chat(chat_ctx=context, conn_options=impatient)
+    chunks: list[ChatChunk] = []
+
+    async def listen() -> None:
+        async for chunk in stream:
+            chunks.append(chunk)
+
+    with pytest.raises(APITimeoutError):
+        await listen()
+    await stream.aclose()
+    hold.release()
+    said_before = next(one.delta for one in chunks if one.delta and one.delta.content)
+    context.add_message(
+        role="assistant",
+        content=said_before.content or "",
+        interrupted=True,
+        extra=said_before.extra or {},
+    )
+    context.add_message(role="user", content="go on")
+    with caller.counted() as requests:
+        await caller.llm.chat(chat_ctx=context).collect()
+    assert requests.count(RUN) == 1
+    if caller.extensions is None:
+        assert requests == [RUN]
+    assert await caller.thread() == [*said(context), ("assistant", "go on")]
 
 
 async def test_a_reply_cut_off_by_a_bound_is_a_reply(caller: Caller, upstream: Upstream) -> None:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import base64
 import io
 
+import httpx2
 import pytest
+from livekit.agents import APIConnectionError, APIConnectOptions
 from livekit.agents.llm import ChatContext, ChatMessage, ImageContent
 from PIL import Image
 from tests.live_server import LiveServer
 from tests.plugin.agents import ADD, RUN, Caller
-from tests.upstream import Upstream
+from tests.upstream import Upstream, stall
 
 from livekit import rtc
 from livekit.plugins.assistants import OnFileUploadedInfo, build_oai_message
@@ -104,8 +106,48 @@ async def files(server: LiveServer) -> int:
         return len((await http.get("/v1/files")).json()["data"])
 
 
-async def test_files_go_with_their_message(server: LiveServer) -> None:
-    async with Caller(server, options={"delete_files": "with_message"}) as caller:
+async def test_a_listener_that_fails_does_not_end_the_turn(
+    server: LiveServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fails(info: OnFileUploadedInfo) -> None:
+        raise RuntimeError("the listener is broken")
+
+    async with Caller(server, options={"on_file_uploaded": fails}) as caller:
+        answer = await caller.llm.chat(chat_ctx=looking(ImageContent(image=png()))).collect()
+    assert answer.text == "what is this?"
+    assert "on_file_uploaded failed" in caplog.text
+
+
+@pytest.mark.parametrize("extensions", [None])
+async def test_an_upload_that_fails_ends_the_others(caller: Caller) -> None:
+    """Nothing goes on uploading for a turn that is over."""
+    await caller.llm.load_chat_ctx()
+    hold = stall()
+    uploads = 0
+    ended: list[bool] = []
+
+    async def answered(request: httpx2.Request) -> None:
+        nonlocal uploads
+        if request.url.path.endswith("/files"):
+            uploads += 1
+            if uploads == 2:
+                raise httpx2.ReadError("the line is dead", request=request)
+            try:
+                await hold()
+            finally:
+                ended.append(True)
+
+    caller.wire.answered = answered
+    once = APIConnectOptions(max_retry=0)
+    images = ImageContent(image=png()), ImageContent(image=png())
+    with pytest.raises(APIConnectionError):
+        await caller.llm.chat(chat_ctx=looking(*images), conn_options=once).collect()
+    assert ended == [True]
+
+
+async def test_files_go_with_their_message(server: LiveServer, extensions: bool | None) -> None:
+    options = {"delete_files": "with_message"}
+    async with Caller(server, extensions=extensions, options=options) as caller:
         context = looking(ImageContent(image=png()))
         answer = await caller.llm.chat(chat_ctx=context).collect()
         assert await files(server) == 1

@@ -5,9 +5,11 @@ from __future__ import annotations
 
 import asyncio
 
+import pytest
 from livekit.agents import Agent
 from livekit.agents.llm import ChatContext
-from tests.plugin.agents import RUN, Caller, model_saw, said, settled
+from tests.live_server import LiveServer
+from tests.plugin.agents import RUN, Caller, model_saw, said, speaking
 from tests.upstream import Upstream, say, stall
 
 
@@ -23,8 +25,7 @@ async def test_interrupted_in_mid_reply(caller: Caller, upstream: Upstream) -> N
     async with caller.session() as session:
         speech = session.generate_reply(user_input="a story")
         await hold.reached.wait()
-        await settled(lambda: bool(caller.llm._conversation.ledger.held[1:]))
-        await _forwarded(session)
+        await speaking(session)
         await session.interrupt()
         assert speech.interrupted
         assert said(session.history)[-1] == ("assistant", "Once upon a time")
@@ -63,7 +64,7 @@ async def test_interrupted_and_followed_at_once(caller: Caller, upstream: Upstre
     async with caller.session() as session:
         first = session.generate_reply(user_input="a story")
         await hold.reached.wait()
-        await _forwarded(session)
+        await speaking(session)
         with caller.counted() as requests:
             first.interrupt()
             await session.generate_reply(user_input="another one")
@@ -93,7 +94,7 @@ async def test_ending_the_call_in_mid_reply(caller: Caller, upstream: Upstream) 
     async with caller.session() as session:
         session.generate_reply(user_input="a story")
         await hold.reached.wait()
-        await _forwarded(session)
+        await speaking(session)
         history = session.history
     await caller.llm.sync(history)
     await caller.llm.aclose()
@@ -114,6 +115,62 @@ async def test_a_discarded_answer_is_forgotten(caller: Caller) -> None:
             await session.run(user_input="two")
         _hot_path(caller, requests)
         assert await caller.thread() == said(session.history)
+
+
+@pytest.mark.parametrize("brought", [True, False], ids=["brought", "not yet brought"])
+async def test_a_discarded_answer_that_repeats_what_was_said(
+    caller: Caller, upstream: Upstream, brought: bool
+) -> None:
+    """Words that were spoken once are no proof that they were spoken twice."""
+    async with caller.session(agent := Agent(instructions="You are Ana.")) as session:
+        await session.say("Yes?")
+        if brought:
+            await session.run(user_input="one")
+        guess = agent.chat_ctx.copy()
+        guess.add_message(role="user", content="tw")
+        upstream.script(say("Yes?"))
+        await caller.llm.chat(chat_ctx=guess).collect()
+        await session.run(user_input="two")
+        assert await caller.thread() == said(session.history)
+
+
+async def test_the_full_text_is_kept_where_that_is_asked_for(
+    server: LiveServer, upstream: Upstream, extensions: bool | None
+) -> None:
+    """What the model had written when it was interrupted, heard or not; never what nobody heard a
+    word of."""
+    options = {"interrupted": "full"}
+    async with (
+        Caller(server, extensions=extensions, options=options) as caller,
+        caller.session() as session,
+    ):
+        hold = stall()
+        upstream.script(say("Once upon a time", " there was", hold, " a king."))
+        speech = session.generate_reply(user_input="a story")
+        await hold.reached.wait()
+        await speaking(session)
+        await session.interrupt()
+        assert speech.interrupted
+        reply = session.history.messages()[-1]
+        reply.content = ["Once upon"]  # as voice pipelines do, with what was heard
+        silent = stall()
+        upstream.script(silent + say("never heard"))
+        speech = session.generate_reply(user_input="go on")
+        await silent.reached.wait()
+        speech.interrupt()
+        await speech
+        hold.release()
+        silent.release()
+        with caller.counted() as requests:
+            await session.run(user_input="thanks")
+        _hot_path(caller, requests)
+        assert [text for _, text in await caller.thread()] == [
+            "a story",
+            "Once upon a time there was",
+            "go on",
+            "thanks",
+            "thanks",
+        ]
 
 
 async def test_an_answer_discarded_in_flight_is_forgotten(
@@ -160,9 +217,3 @@ async def test_a_turn_that_waits_for_another_leaves_no_trace_when_it_is_closed(
     hold.release()
     await one.collect()
     assert await caller.thread() == [("user", "a"), ("assistant", "one")]
-
-
-async def _forwarded(session: object) -> None:
-    """What has arrived at the plugin has reached the session, too."""
-    for _ in range(20):
-        await asyncio.sleep(0.001)

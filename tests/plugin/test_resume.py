@@ -162,6 +162,22 @@ async def test_loading_writes_the_new_threads_id_back(server: LiveServer) -> Non
         assert one.llm.model == "gpt-4o"
 
 
+async def test_options_can_be_shared_by_callers_who_have_keys(server: LiveServer) -> None:
+    """The thread of one caller's key is not written into what the next caller's LLM is made of."""
+    async with server.client() as client:
+        assistant = await client.beta.assistants.create(model="gpt-4o", name="Ana")
+    shared = AssistantOptions(load_options=AssistantLoadOptions(assistant_id=assistant.id))
+    threads = []
+    for key in ("caller:1", "caller:2"):
+        options = {"assistant_opts": shared, "thread_key": key}
+        async with Caller(server, options=options) as one:
+            await one.llm.load_chat_ctx()
+            threads.append(one.llm.thread_id)
+    assert threads[0] != threads[1]
+    assert shared.load_options is not None
+    assert shared.load_options.thread_id is None
+
+
 @pytest.mark.parametrize("noun", ["thread", "assistant"])
 async def test_an_unknown_id_is_said_clearly(server: LiveServer, noun: str) -> None:
     ids = {"thread": "thread_0", "assistant": "asst_0"}

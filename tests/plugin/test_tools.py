@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from livekit.agents import Agent, RunContext, StopResponse, ToolError, function_tool
 from livekit.agents.llm import ChatContext
-from tests.plugin.agents import RUN, SUBMIT, Caller, said
+from tests.plugin.agents import RUN, SUBMIT, Caller, said, settled
 from tests.upstream import Upstream, call, calls, say, stall
 
 
@@ -34,6 +34,13 @@ class Shop(Agent):
         self.working.set()
         await self.finish.wait()
         return f"ordered {what}"
+
+    @function_tool
+    async def order_later(self, context: RunContext[Any]) -> str:
+        """Order something, and say at once that it is on its way."""
+        await context.update("The kitchen is at it.")
+        await self.finish.wait()
+        return "ordered late"
 
     @function_tool
     async def note(self, text: str) -> None:
@@ -233,6 +240,42 @@ async def test_too_many_steps_end_in_words(caller: Caller, upstream: Upstream) -
         await session.run(user_input="a lot")
         await session.run(user_input="thanks")
         assert await caller.thread() == said(session.history)
+
+
+async def test_a_call_although_calls_are_switched_off(caller: Caller, upstream: Upstream) -> None:
+    """LiveKit ignores it: no item, no output. It must not hold the thread."""
+    shop = Shop()
+    upstream.script(*(call("order", {"what": str(n)}) for n in range(4)), say("Yes?"))
+    async with caller.session(shop, max_tool_steps=2) as session:
+        await session.run(user_input="a lot")
+        assert shop.orders == ["0", "1", "2"]
+        with caller.counted() as requests:
+            await session.run(user_input="hello?")
+        assert requests.count(RUN) == 1
+        if caller.extensions is None:
+            assert requests == [RUN]
+            assert tool_outputs(upstream.requests[-1]) == ["ordered 0", "ordered 1", "ordered 2"]
+        assert await caller.thread() == said(session.history)
+
+
+async def test_a_tool_that_reports_and_goes_on(caller: Caller, upstream: Upstream) -> None:
+    """Its report answers the call; the result comes later, as a call that no run has made."""
+    upstream.script(call("order_later"), say("They are at it."))
+    upstream.default = lambda body: say("All right.")
+    shop = Shop()
+    async with caller.session(shop) as session:
+        with caller.counted() as requests:
+            await session.generate_reply(user_input="tea")
+        assert [one for one in requests if one in (RUN, SUBMIT)] == [RUN, RUN]
+        await session.run(user_input="how is the weather?")
+        shop.finish.set()
+        await settled(lambda: any("ordered late" in str(one.messages) for one in upstream.requests))
+        await settled(lambda: session.agent_state == "listening")
+        with caller.counted() as requests:
+            await session.run(user_input="thanks")
+        assert requests.count(RUN) == 1
+        assert "ordered late" in str(upstream.requests[-1].messages)
+        assert await caller.thread() == said(session.current_agent.chat_ctx)
 
 
 async def test_closing_with_a_run_that_waits_stores_the_result_and_frees_the_thread(

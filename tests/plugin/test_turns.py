@@ -8,8 +8,8 @@ import pytest
 from livekit.agents import Agent
 from livekit.agents.llm import ChatContext, ChatMessage
 from livekit.agents.metrics import LLMMetrics
-from tests.plugin.agents import ADD, RUN, Caller, Entering, model_saw, said
-from tests.upstream import Upstream, say
+from tests.plugin.agents import ADD, RUN, Caller, Entering, model_saw, said, speaking
+from tests.upstream import Upstream, say, stall
 
 
 async def test_three_turns_are_three_requests(caller: Caller, upstream: Upstream) -> None:
@@ -83,6 +83,25 @@ async def test_usage_reaches_livekits_metrics(caller: Caller, upstream: Upstream
     assert one.request_id == (await caller.runs())[0]["id"]
     assert one.ttft > 0
     assert not one.cancelled
+
+
+async def test_an_interrupted_reply_is_told_as_cancelled(
+    caller: Caller, upstream: Upstream
+) -> None:
+    metrics: list[LLMMetrics] = []
+    caller.llm.on("metrics_collected", metrics.append)
+    hold = stall()
+    upstream.script(say("Once upon", hold))
+    async with caller.session() as session:
+        session.generate_reply(user_input="a story")
+        await speaking(session)
+        await session.interrupt()
+        await session.run(user_input="thanks")
+        hold.release()
+        (run, _) = await caller.runs()
+    told = [(one.cancelled, one.request_id, one.total_tokens > 0) for one in metrics]
+    assert told[0] == (True, run["id"], False)
+    assert [one[0] for one in told] == [True, False]
 
 
 async def test_a_reply_carries_its_stamp(caller: Caller) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -14,8 +14,11 @@ import httpx2
 import pytest
 from tests.api.exchanges import Json, made, refusal
 from tests.api.streams import Frame, frames, names, streaming
-from tests.live_server import LiveServer, live_server
+from tests.chaos.proxy import Proxy
+from tests.live_server import BETA, LiveServer, live_server
 from tests.upstream import Stall, Upstream, call, say, stall
+
+from assistants_server.domain.run_state import ACTIVE
 
 FUNCTION = {"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}}
 
@@ -41,6 +44,38 @@ async def body(http: Pair) -> Json:
     """What asks for a run."""
     assistant = await made(http[1], "/v1/assistants", {"model": "gpt-4o", "tools": [FUNCTION]})
     return {"assistant_id": assistant["id"]}
+
+
+Anywhere = Callable[..., Awaitable[httpx2.Response]]
+
+
+@pytest.fixture
+async def balanced(replicas: tuple[LiveServer, LiveServer]) -> AsyncIterator[Anywhere]:
+    """Sends each request on a connection of its own through a plain TCP proxy to both."""
+    ports = [httpx2.URL(replica.origin).port or 0 for replica in replicas]
+    async with Proxy(ports) as proxy:
+        origin = f"http://127.0.0.1:{proxy.port}"
+
+        async def send(method: str, path: str, body: Json | None = None) -> httpx2.Response:
+            async with httpx2.AsyncClient(base_url=origin, headers=BETA, timeout=30) as client:
+                answer: httpx2.Response = await client.request(method, path, json=body)
+                return answer
+
+        yield send
+
+
+async def all_of(anywhere: Anywhere, path: str) -> list[Json]:
+    """A list, newest first."""
+    listed: list[Json] = (await anywhere("GET", path + "?limit=100")).json()["data"]
+    return listed
+
+
+async def waiting_run(anywhere: Anywhere, runs: str, body: Json) -> Json:
+    """A run that waits for outputs."""
+    run: Json = (await anywhere("POST", runs, body)).json()
+    while run["status"] != "requires_action":
+        run = (await anywhere("GET", f"{runs}/{run['id']}")).json()
+    return run
 
 
 class Speaking:
@@ -97,6 +132,61 @@ async def test_of_requests_with_one_name_one_begins(http: Pair, runs: str, body:
     assert [answer.status_code for answer in answers].count(200) == 1
     codes = {refusal(answer)[3] for answer in answers if answer.status_code != 200}
     assert codes == {"run_key_exists"}
+
+
+async def test_of_outputs_that_race_one_answers_the_call(
+    balanced: Anywhere, runs: str, body: Json, upstream: Upstream
+) -> None:
+    upstream.script(call("f", id="call_a"), say("Thanks"))
+    run = await waiting_run(balanced, runs, body)
+    path = f"{runs}/{run['id']}/submit_tool_outputs"
+    racing = [
+        balanced("POST", path, {"tool_outputs": [{"tool_call_id": "call_a", "output": str(one)}]})
+        for one in range(10)
+    ]
+    answers = await asyncio.gather(*racing)
+    (won,) = [number for number, answer in enumerate(answers) if answer.status_code == 200]
+    for answer in answers[:won] + answers[won + 1 :]:
+        assert refusal(answer)[1].endswith("do not accept tool outputs.")
+    await upstream.arrived(2)
+    assert upstream.requests[1].body["messages"][-1]["content"] == str(won)
+
+
+async def test_of_cancels_that_race_one_is_told_that_it_cancels(
+    balanced: Anywhere, runs: str, body: Json, upstream: Upstream
+) -> None:
+    hold = stall()
+    upstream.script(hold)
+    run = (await balanced("POST", runs, body)).json()
+    await hold.reached.wait()
+    racing = [balanced("POST", f"{runs}/{run['id']}/cancel") for _ in range(10)]
+    answers = await asyncio.gather(*racing)
+    assert [answer.status_code for answer in answers].count(200) == 1
+    for answer in answers:
+        if answer.status_code != 200:
+            assert refusal(answer)[1].startswith("Cannot cancel run with status 'cancel")
+    await upstream.disconnected()
+
+
+async def test_of_requests_that_supersede_each_other_the_last_to_be_stored_is_answered(
+    balanced: Anywhere, runs: str, body: Json
+) -> None:
+    asking = {**body, "if_active": "supersede"}
+    answers = await asyncio.gather(*(balanced("POST", runs, asking) for _ in range(10)))
+    assert {answer.status_code for answer in answers} == {200}
+    listed = await all_of(balanced, runs)
+    while any(one["status"] in ACTIVE for one in listed):
+        listed = await all_of(balanced, runs)
+    assert listed[0]["status"] == "completed"
+    assert {one["status"] for one in listed} <= {"completed", "cancelled"}
+    assert {one["id"] for one in listed} == {answer.json()["id"] for answer in answers}
+    replies = [
+        one
+        for one in await all_of(balanced, runs.removesuffix("/runs") + "/messages")
+        if one["status"] == "completed" and one["role"] == "assistant"
+    ]
+    told = {one["id"] for one in listed if one["status"] == "completed"}
+    assert {one["run_id"] for one in replies} == told
 
 
 async def test_of_requests_with_one_idempotency_key_one_is_carried_out(

@@ -33,6 +33,7 @@ ARROWS = {
         "errors",
         "ids",
         "clock",
+        "log",
         "measurements",
         "settings",
     },
@@ -54,7 +55,7 @@ ARROWS = {
     "transfer": {"wire", "store", "domain", "errors"},
 }
 # These see everything: they build the server or start it.
-OUTERMOST = {"app", "commands", "embedded", "__main__", "__init__"}
+OUTERMOST = {"app", "commands", "embedded", "tracing", "__main__", "__init__"}
 
 PLUGIN_MAY_IMPORT = {"assistants_server.embedded", "assistants_server.settings"}
 

@@ -20,8 +20,7 @@ from sqlalchemy.engine import make_url
 from assistants_server import errors
 from assistants_server.domain.drafts import ThreadDraft
 from assistants_server.domain.records import Page
-from assistants_server.store import database as database_module
-from assistants_server.store import model_names, rows, schema, threads
+from assistants_server.store import model_names, rows, schema, sqlite, threads
 from assistants_server.store.database import Database, DatabaseError
 
 
@@ -88,6 +87,8 @@ async def test_an_older_database_is_brought_up_to_date(database_url: str) -> Non
 
     def back_to_the_first(connection: Connection) -> None:
         connection.execute(sa.text("DROP TABLE model_names"))
+        for table in ("messages", "runs"):
+            connection.execute(sa.text(f"DROP INDEX ix_{table}_thread_id_created_at_seq"))
         connection.execute(sa.text("UPDATE alembic_version SET version_num = '0001'"))
 
     await database.write(back_to_the_first)
@@ -121,10 +122,10 @@ def test_processes_that_switch_an_empty_file_to_the_write_ahead_log_wait_for_eac
     """Without waiting, one in twenty rounds of these had a process that could not start."""
 
     def start(path: Path, together: threading.Barrier) -> None:
-        engine = database_module._sqlite_engine(make_url(f"sqlite:///{path}"), read_only=False)
+        engine = sqlite._engine(make_url(f"sqlite:///{path}"), read_only=False)
         with engine.connect() as connection:
             together.wait()
-            database_module._use_write_ahead_log(connection)
+            sqlite._use_write_ahead_log(connection)
             assert connection.exec_driver_sql("PRAGMA journal_mode").scalar_one() == "wal"
             connection.exec_driver_sql("BEGIN IMMEDIATE")
             connection.exec_driver_sql("CREATE TABLE IF NOT EXISTS started (at)")
@@ -187,7 +188,7 @@ async def test_a_full_disk_is_said_and_nothing_of_the_transaction_remains(tmp_pa
 async def test_a_database_held_by_another_program_is_said_to_be_busy(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("assistants_server.store.database._BUSY_SECONDS", 0.01)
+    monkeypatch.setattr("assistants_server.store.sqlite._BUSY_SECONDS", 0.01)
     path = tmp_path / "assistants.db"
     database = await Database.open(f"sqlite:///{path}")
     other = sqlite3.connect(path, isolation_level=None)
@@ -213,6 +214,10 @@ async def test_a_statement_the_database_refuses_does_not_leak_its_values(
         await database.write(collide)
     assert "my secret" not in refusal.value.message
     assert "my secret" not in caplog.text
+    (line,) = caplog.records
+    assert line.getMessage() == "The database refused the operation."
+    kinds = "IntegrityError", "ForeignKeyViolationError 23503"
+    assert vars(line)["database_error"] in kinds
 
 
 async def test_closing_twice_is_nothing(database: Database) -> None:

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Literal
+from collections.abc import Callable
+from typing import Any, Literal
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from sqlalchemy import Connection, event, text
 
 from assistants_server import errors
 from assistants_server.domain.drafts import MessageDraft, ThreadDraft
 from assistants_server.domain.records import Page
-from assistants_server.store import messages, threads
+from assistants_server.store import messages, runs, threads
 from assistants_server.store.database import Database
 
 TEXT = [{"type": "text", "text": {"value": "hello", "annotations": []}}]
@@ -54,6 +56,46 @@ async def test_following_the_cursor_gives_everything_once_in_order(
     thread_id, made = await _thread(database, 7)
     expected = made if order == "asc" else made[::-1]
     assert await _walk(database, thread_id, limit=limit, order=order) == expected
+
+
+@pytest.mark.parametrize(
+    ("listing", "cursor"),
+    [
+        (messages.list_page, None),
+        (messages.list_page, "after"),
+        (messages.list_page, "before"),
+        (runs.list_page, None),
+    ],
+)
+async def test_a_page_is_read_in_order_and_not_sorted_out_of_the_whole_thread(
+    database: Database, listing: Callable[..., object], cursor: str | None
+) -> None:
+    """LangChain and LlamaIndex page through all of a thread after every turn."""
+    thread_id, made = await _thread(database, 3)
+
+    def plan(connection: Connection) -> str:
+        asked: list[tuple[str, Any]] = []
+
+        def note(connection: object, cursor: object, sql: str, values: object, *_: object) -> None:
+            if "LIMIT" in sql:
+                asked.append((sql, values))
+
+        if connection.dialect.name == "postgresql":  # so few rows are else read without an index
+            connection.execute(text("SET LOCAL enable_seqscan = off"))
+            connection.execute(text("SET LOCAL enable_bitmapscan = off"))
+        event.listen(connection, "before_cursor_execute", note)
+        place: Any = {cursor: made[1]} if cursor else {}
+        page = Page(limit=2, **place)
+        listing(connection, "default", thread_id, page)
+        event.remove(connection, "before_cursor_execute", note)
+        ((sql, values),) = asked
+        explain = "EXPLAIN" if connection.dialect.name == "postgresql" else "EXPLAIN QUERY PLAN"
+        return str(connection.exec_driver_sql(f"{explain} {sql}", values).all())
+
+    found = await database.read(plan)
+    assert "created_at_seq" in found, found
+    assert "TEMP B-TREE" not in found, found
+    assert "Sort" not in found, found
 
 
 @pytest.mark.parametrize("order", ["asc", "desc"])

@@ -28,11 +28,13 @@ from assistants_server.store import (
     threads,
     turn,
 )
+from assistants_server.store.conversation import View
 from assistants_server.store.database import Database
 from assistants_server.store.run_creation import Claim, Created, ThreadBusy
 from assistants_server.store.run_endings import Outcome, Unstored
 
 NOW = 1000
+VIEW = View(window=lambda run: 8000, tool_history=True)
 CLAIM = Claim(owner="worker_a", lease_until=NOW + 10.0, expires_at=NOW + 600)
 
 
@@ -73,9 +75,9 @@ class World:
         )
 
     async def start(self, run: Run) -> Run:
-        started = await self.database.write(turn.start, run, now=NOW)
-        assert started is not None
-        return started
+        begun = await self.database.write(turn.begin, run, VIEW, now=NOW)
+        assert begun is not None
+        return begun.run
 
     async def speak(self, run: Run, words: str) -> Message:
         """The run's message, still being written."""
@@ -109,7 +111,7 @@ class World:
 
     async def call(self, run: Run, *call_ids: str) -> Run:
         """The run asks for functions and waits."""
-        step = await self.database.write(turn.open_calls, run, self.step(run))
+        step = await self.database.write(turn.open_calls, run, self.step(run), said=None)
         assert step is not None
         calls = [
             {"id": one, "type": "function", "function": {"name": "f", "arguments": "{}"}}

@@ -35,11 +35,12 @@ def fail(logger: logging.Logger) -> None:
 def test_a_line_is_json_where_nobody_watches(logger: logging.Logger) -> None:
     stream = io.StringIO()
     log.configure("info", stream=stream)
-    token = log.request_id.set("req_1")
+    tokens = log.request_id.set("req_1"), log.run_id.set("run_1")
     try:
         logger.info("GET %s", "/v1/threads", extra={"ms": 3})
     finally:
-        log.request_id.reset(token)
+        log.request_id.reset(tokens[0])
+        log.run_id.reset(tokens[1])
     logger.debug("not asked for")
     (line,) = stream.getvalue().splitlines()
     shown = orjson.loads(line)
@@ -50,6 +51,7 @@ def test_a_line_is_json_where_nobody_watches(logger: logging.Logger) -> None:
         "message": "GET /v1/threads",
         "ms": 3,
         "request_id": "req_1",
+        "run_id": "run_1",
     }
 
 

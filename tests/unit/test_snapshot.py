@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
 from livekit.agents.llm import (
     AgentConfigUpdate,
     AgentHandoff,
@@ -165,3 +166,14 @@ def test_blanks_do_not_matter_to_a_digest_and_words_and_images_do() -> None:
     assert digest([Text("a  b\n")]) == digest([Text("a"), Text("b")])
     assert digest([Text("a b")]) != digest([Text("ab")])
     assert digest([Text("a"), Image("i1")]) != digest([Text("a"), Image("i2")])
+
+
+def test_a_long_lived_cache_of_entries_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(EntryCache, "MOST", 3)
+    cache = EntryCache()
+    for lap in range(4):
+        context = ChatContext.empty()
+        for n in range(2):
+            context.add_message(role="user", content=f"{lap}.{n}")
+        assert [one.text for one in project(context, cache).entries] == [f"{lap}.0", f"{lap}.1"]
+    assert len(cache._known) <= 3

@@ -20,7 +20,6 @@ from assistants_server.domain.transcript import (
     CallsBegin,
     Change,
     MessageBegins,
-    MessageEnds,
     RefusalGrows,
     TextGrows,
     Turn,
@@ -47,10 +46,9 @@ def test_white_space_before_a_call_is_no_message() -> None:
     assert not turn.said_something
 
 
-def test_a_message_ends_before_the_first_call_begins() -> None:
+def test_the_calls_begin_once_however_much_was_said_before() -> None:
     _, changes = fold(TextPiece("Wait"), CallPiece(0, id="call_a", name="f", arguments="{}"))
     assert changes[2:] == [
-        MessageEnds(),
         CallsBegin(),
         CallBegins(0, "call_a", "f"),
         CallGrows(0, "{}"),
@@ -107,12 +105,9 @@ def test_what_is_told_adds_up_to_what_is_stored(told: list[Piece]) -> None:
             assert not open_message
             assert not open_calls
             open_message = True
-        elif isinstance(change, MessageEnds):
-            assert open_message
-            open_message = False
         elif isinstance(change, CallsBegin):
-            assert not open_message, "a step began while another was open"
-            open_calls = True
+            assert not open_calls
+            open_message, open_calls = False, True
         elif isinstance(change, TextGrows | RefusalGrows):
             assert open_message
             assert change.index <= len(blocks), "a content index left a gap"

@@ -23,6 +23,7 @@ from typing import Any
 import httpx2
 import openai
 from livekit.agents import Agent, AgentSession
+from livekit.agents.llm import LLM
 from livekit.agents.voice.transcription import TranscriptSynchronizer
 from tests.live_server import LiveServer
 from tests.plugin.agents import RUN, SUBMIT, CountingTransport, Said, said
@@ -99,7 +100,8 @@ class CountedLLM(AssistantLLM):
 
 
 class Call:
-    """``options`` are the session's; ``llm`` are those of the ``AssistantLLM``."""
+    """``options`` are the session's; ``llm`` are those of the ``AssistantLLM``; ``around`` puts the
+    session's LLM around that one."""
 
     def __init__(
         self,
@@ -110,10 +112,12 @@ class Call:
         llm: dict[str, Any] | None = None,
         turn_handling: dict[str, Any] | None = None,
         voice: Voice | None = None,
+        around: Callable[[AssistantLLM], LLM[Any]] = lambda llm: llm,
         **options: Any,
     ) -> None:
         self.server = server
         self._voice = voice or Voice()
+        self._around = around
         self.agent = agent or Agent(instructions="You are Ana.")
         self.extensions = extensions
         self._llm_options = llm or {}
@@ -142,7 +146,7 @@ class Call:
         self.line = Telephone()
         self.captions = Captions()
         self.session: AgentSession[None] = AgentSession(
-            llm=self.llm,
+            llm=self._around(self.llm),
             stt=Recogniser(self.line),
             vad=Ears(),
             tts=self._voice,

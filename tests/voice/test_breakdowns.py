@@ -8,6 +8,7 @@ from collections.abc import AsyncIterable, AsyncIterator
 import pytest
 from livekit.agents import Agent, APIError, ModelSettings
 from tests.plugin.agents import RUN, model_saw
+from tests.plugin.test_failures import breaks_once
 from tests.upstream import Upstream, cut, empty, fail, say
 from tests.voice.audio import Voice
 from tests.voice.call import Line
@@ -114,3 +115,28 @@ async def test_an_answer_without_words(line: Line, upstream: Upstream, words: st
         assert [role for role, _ in call.history] == ["user", "user", "assistant"]
         assert model_saw(upstream.requests[-1]) == call.history[:-1]
         await call.agrees()
+
+
+@pytest.mark.parametrize(
+    "until", ["thread.run.created", "thread.message.created", "thread.message.completed"]
+)
+async def test_a_line_that_breaks(
+    line: Line, upstream: Upstream, caplog: pytest.LogCaptureFixture, until: str
+) -> None:
+    """Before the first word the turn is tried again; later, what has come is spoken and kept."""
+    upstream.default = lambda body: say(*STORY)
+    async with line(turn_handling={"preemptive_generation": {"enabled": False}}) as call:
+        call.wire.after = breaks_once(f"event: {until}\n".encode())
+        with call.counted() as requests:
+            await call.turn("tell me a story")
+        caplog.clear()
+        mended = until in ("thread.run.created", "thread.message.created")
+        assert requests == [RUN] * (2 if mended else 1)
+        assert call.history[1] == ("assistant", "".join(STORY))
+        with call.counted() as requests:
+            await call.speaks("again")
+            await call.hears("a king", times=2)
+            await call.turn("thanks")
+        assert requests == [RUN, RUN]
+        assert model_saw(upstream.requests[-1]) == call.history[:-1]
+        assert await call.thread() == call.history

@@ -7,8 +7,8 @@ import re
 from typing import Any
 
 import pytest
-from livekit.agents import Agent, RunContext, function_tool
-from tests.plugin.agents import RUN, SUBMIT, model_saw
+from livekit.agents import Agent, RunContext, StopResponse, function_tool
+from tests.plugin.agents import RUN, SUBMIT, model_saw, said
 from tests.upstream import Request, Upstream, say
 from tests.upstream import call as tool_call
 from tests.voice.call import Line
@@ -34,6 +34,24 @@ class Shop(Agent):
         self.orders.append(what)
         await asyncio.sleep(seconds)
         return f"ordered {what}"
+
+    @function_tool
+    async def announce(self, context: RunContext[Any]) -> str:
+        """Say something while working."""
+        context.session.say("One moment, the kettle is on.")
+        await asyncio.sleep(1.0)
+        return "tea is made"
+
+    @function_tool
+    async def ask_meanwhile(self, context: RunContext[Any]) -> str:
+        """Have the model say something while working."""
+        await context.session.generate_reply(instructions="Tell them to wait.")
+        return "tea is made"
+
+    @function_tool
+    async def hush(self) -> str:
+        """Say nothing about it."""
+        raise StopResponse()
 
     @function_tool
     async def order_later(self, context: RunContext[Any], what: str) -> str:
@@ -231,4 +249,60 @@ async def test_two_steps_with_words_between_them_and_an_interruption(
         assert outputs(upstream.requests[-1]) == ["ordered tea", "ordered milk"]
         assert words(upstream.requests[-1]) == call.history[:-1]
         assert "in a moment" not in call.history[-3][1]
+        await call.agrees()
+
+
+@pytest.mark.parametrize("interrupted", [True, False], ids=["talked over", "heard out"])
+async def test_speech_of_a_tool(line: Line, upstream: Upstream, interrupted: bool) -> None:
+    """Its ``say()`` is queued behind what its turn says; both are in the thread as heard."""
+    upstream.script(tool_call("announce"), say("Here is your tea."), say("Bye."))
+    if interrupted:
+        upstream.default = lambda body: say("Bye.")
+    shop = Shop()
+    async with line(shop) as call:
+        await call.speaks("tea please")
+        await call.hears("One moment,")
+        if interrupted:
+            await call.turn("hurry up")
+        await call.settled()
+        with call.counted() as requests:
+            await call.turn("thanks")
+        assert requests == [RUN]
+        assert "tea is made" in outputs(upstream.requests[-1])
+        assert words(upstream.requests[-1]) == said(shop.chat_ctx)[:-1]
+        assert await call.thread() == said(shop.chat_ctx)
+        assert sorted(await call.thread()) == sorted(call.history)
+        heard = [text for _, text in call.history if text.startswith("One moment,")]
+        assert (heard != ["One moment, the kettle is on."]) == interrupted
+
+
+async def test_a_reply_within_a_tool_talked_over(line: Line, upstream: Upstream) -> None:
+    upstream.script(
+        tool_call("ask_meanwhile"), say("Please wait a moment, the kettle has to boil first.")
+    )
+    upstream.default = lambda body: say("Very well.")
+    shop = Shop()
+    async with line(shop) as call:
+        await call.speaks("tea please")
+        await call.hears("wait a moment,")
+        await call.turn("hurry up")
+        await call.settled()
+        with call.counted() as requests:
+            await call.turn("thanks")
+        assert requests == [RUN]
+        assert "tea is made" in outputs(upstream.requests[-1])
+        assert words(upstream.requests[-1]) == said(shop.chat_ctx)[:-1]
+        assert await call.thread() == said(shop.chat_ctx)
+        assert "boil first" not in str(call.history)
+
+
+async def test_a_tool_that_wants_no_reply(line: Line, upstream: Upstream) -> None:
+    """The run waits for an output that comes with the next turn, in its one request."""
+    upstream.script(tool_call("hush"), say("Yes?"))
+    async with line(Shop()) as call:
+        with call.counted() as requests:
+            await call.turn("be quiet")
+            await call.turn("hello")
+        assert requests == [RUN, RUN]
+        assert words(upstream.requests[-1]) == call.history[:-1]
         await call.agrees()

@@ -162,6 +162,18 @@ def message_to_edit_missing(message_id: str, param: str) -> BadRequest:
     )
 
 
+def too_many_runs(limit: int) -> TooManyRequests:
+    return _too_many(f"Too many runs at once: this server allows {limit} for a project.")
+
+
+def too_many_streams(limit: int) -> TooManyRequests:
+    return _too_many(f"Too many open streams: this server allows {limit} for a project.")
+
+
+def _too_many(message: str) -> TooManyRequests:
+    return TooManyRequests(message, code="rate_limit_exceeded", headers={"Retry-After": "1"})
+
+
 def idempotency_key_reused(key: str) -> BadRequest:
     """The key stands for another request: this one was not carried out."""
     return BadRequest(

@@ -1,8 +1,8 @@
 """What the server says about itself: one line an event, readable in a terminal, JSON elsewhere.
 
 Every line that belongs to a request carries its id, also the lines of the run that it started
-(tasks inherit the context). Text of users and models never gets here: exceptions are logged by
-their kind and place in the code, never with values.
+(tasks inherit the context), which carry the run's id too. Text of users and models never gets
+here: exceptions are logged by their kind and place in the code, never with values.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from rich.console import Console
 from rich.text import Text
 
 request_id: ContextVar[str | None] = ContextVar("request_id", default=None)
+run_id: ContextVar[str | None] = ContextVar("run_id", default=None)
 
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 _STYLES = {"WARNING": "yellow", "ERROR": "red", "CRITICAL": "red"}
@@ -25,19 +26,23 @@ _STYLES = {"WARNING": "yellow", "ERROR": "red", "CRITICAL": "red"}
 
 def configure(level: str, *, stream: TextIO | None = None) -> None:
     """Send the server's own log lines to ``stream`` (standard error)."""
-    target = sys.stderr if stream is None else stream
-    handler: logging.Handler = _Terminal(target) if target.isatty() else _lines(target)
-    handler.addFilter(_with_request)
     root = logging.getLogger()
-    root.addHandler(handler)
+    root.addHandler(handler(sys.stderr if stream is None else stream))
     root.setLevel(logging.WARNING)
     logging.getLogger("assistants_server").setLevel(level.upper())
 
 
-def _with_request(record: logging.LogRecord) -> bool:
-    current = request_id.get()
-    if current is not None and not hasattr(record, "request_id"):
-        record.request_id = current
+def handler(stream: TextIO) -> logging.Handler:
+    """Words where somebody reads along, JSON everywhere else."""
+    made: logging.Handler = _Terminal(stream) if stream.isatty() else _lines(stream)
+    made.addFilter(_with_ids)
+    return made
+
+
+def _with_ids(record: logging.LogRecord) -> bool:
+    for name, current in (("request_id", request_id.get()), ("run_id", run_id.get())):
+        if current is not None and not hasattr(record, name):
+            setattr(record, name, current)
     return True
 
 

@@ -87,11 +87,32 @@ class Settings(BaseSettings):
     max_active_runs: int = Field(
         default=1000, ge=1, description="Runs one project may have under way in one process."
     )
+    max_open_streams: int = Field(
+        default=2000, ge=1, description="Streams one project may have open in one process."
+    )
     metrics: bool = Field(
         default=True,
         description="Answer `/metrics`: numbers of all projects together, no key asked.",
     )
+    tracing: bool | None = Field(
+        default=None,
+        description="Send OpenTelemetry spans; unset: if `OTEL_TRACES_EXPORTER` or "
+        "`OTEL_EXPORTER_OTLP_ENDPOINT` says where to.",
+    )
     log_level: str = Field(default="info", description="debug, info, warning or error.")
+
+    @property
+    def traces(self) -> bool:
+        """Whether spans are wanted, by the setting or by OpenTelemetry's own variables."""
+        if self.tracing is not None:
+            return self.tracing
+        if os.environ.get("OTEL_SDK_DISABLED", "").lower() == "true":
+            return False
+        exporter = os.environ.get("OTEL_TRACES_EXPORTER")
+        if exporter:
+            return exporter != "none"
+        places = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
+        return any(os.environ.get(place) for place in places)
 
     @property
     def database(self) -> str:

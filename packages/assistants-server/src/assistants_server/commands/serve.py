@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import ipaddress
 import os
 import signal
@@ -16,6 +17,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from types import FrameType
 from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
 
 import typer
 import uvicorn
@@ -86,15 +88,21 @@ def serve(
         options.give_up(
             f"There is no log level '{settings.log_level}': debug, info, warning or error."
         )
+    if _is_its_own_upstream(settings):
+        options.give_up(
+            f"The models are to be asked at {_upstream(settings)}, which is this server itself. "
+            "Name their endpoint with --upstream-url, or unset OPENAI_BASE_URL: what it tells "
+            "the clients, it tells the server too."
+        )
     if not _is_loopback(settings.host) and not options.run(_has_keys(data, database_url)):
         options.give_up(
             f"Refusing to listen on {settings.host}: this server has no keys, so anybody who "
             "reaches it could use it. Make one with: assistants-server keys create NAME"
         )
+    _use_all_descriptors()
     listener = _listen(settings)
-    server = _Server(create_app(settings), settings, listener)
     try:
-        server.run(sockets=[listener])
+        _Server(create_app(settings), settings, listener).run(sockets=[listener])
     except (ApiError, ProviderError) as error:
         options.give_up(error.message)
     finally:
@@ -113,6 +121,21 @@ def _is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
+def _upstream(settings: Settings) -> str | None:
+    return settings.upstream_url or os.environ.get("OPENAI_BASE_URL")
+
+
+def _is_its_own_upstream(settings: Settings) -> bool:
+    """Every model would be missing, and ``GET /models`` would ask itself without end."""
+    try:
+        url = urlsplit(_upstream(settings) or "")
+        host, port = url.hostname, url.port
+    except ValueError:
+        return False
+    here = host is not None and (host == settings.host or _is_loopback(host))
+    return here and port == settings.port
+
+
 def _listen(settings: Settings) -> socket.socket:
     family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
     try:
@@ -121,6 +144,18 @@ def _listen(settings: Settings) -> socket.socket:
         where = f"{settings.host}:{settings.port}"
         reason = os.strerror(error.errno) if error.errno and error.errno > 0 else str(error)
         options.give_up(f"Cannot listen on {where}: {reason}.")
+
+
+def _use_all_descriptors() -> None:
+    """A stream takes a file descriptor and its model's call another. Many systems give a process
+    1,024 until it asks for what it may have."""
+    try:
+        import resource
+    except ImportError:  # Windows has no such limit
+        return
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.suppress(ValueError, OSError):  # macOS calls it unlimited and refuses that
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 class _Server(uvicorn.Server):
@@ -151,6 +186,9 @@ class _Server(uvicorn.Server):
     async def serve(self, sockets: list[socket.socket] | None = None) -> None:
         with self._signals():
             async with self._app.router.lifespan_context(self._app):
+                # What is there now stays: without this the collector walks through all of it, for
+                # tens of milliseconds, in the middle of somebody's answer.
+                gc.freeze()
                 typer.echo(_greeting(self._settings, self._listener))
                 await super().serve(sockets)
 
@@ -200,5 +238,4 @@ def _greeting(settings: Settings, listener: socket.socket) -> str:
 def _model(settings: Settings) -> str:
     if settings.models.get("*") == "local":
         return str(settings.local_model or "the local model SmolLM2-135M-Instruct")
-    upstream = settings.upstream_url or os.environ.get("OPENAI_BASE_URL")
-    return f"the models of {upstream or 'api.openai.com'}"
+    return f"the models of {_upstream(settings) or 'api.openai.com'}"

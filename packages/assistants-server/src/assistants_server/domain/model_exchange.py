@@ -6,7 +6,7 @@ the question travels.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -19,6 +19,7 @@ class ModelRequest:
 
     ``messages`` are Chat Completions messages (``system``, ``user``, ``assistant`` with
     ``tool_calls``, ``tool``); ``tools`` are function tools only. ``None`` means "leave it out".
+    ``headers`` go with the request if it travels at all (the context of a trace).
     """
 
     model: str
@@ -31,7 +32,8 @@ class ModelRequest:
     response_format: JsonObject | None = None
     reasoning_effort: str | None = None
     max_completion_tokens: int | None = None
-    user: str | None = field(default=None)
+    user: str | None = None
+    headers: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

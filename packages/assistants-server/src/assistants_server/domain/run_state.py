@@ -28,7 +28,7 @@ StepStatus = Literal["in_progress", "cancelled", "failed", "completed", "expired
 MessageStatus = Literal["in_progress", "incomplete", "completed"]
 
 RunCause = Literal[
-    "start",  # a worker picks the run up
+    "start",  # a worker picks the run up, or picks it up again before the turn has said anything
     "call_tools",  # the model asked for functions of the client
     "submit",  # the client answered all of them
     "complete",  # the model is done
@@ -49,6 +49,7 @@ RUN_TRANSITIONS: Mapping[RunStatus, Mapping[RunCause, RunStatus]] = {
         "end": "cancelled",
     },
     "in_progress": {
+        "start": "in_progress",
         "call_tools": "requires_action",
         "complete": "completed",
         "bound": "incomplete",

@@ -5,8 +5,9 @@ announces the changes in that order. The rules kept here:
 
 - A message begins with its first visible character. White space before a tool call is noise of
   some models and never becomes a message.
-- A message ends before the first tool call of the turn: clients refuse a step that begins while
-  another is open (Node's SDK 7).
+- A message ends before the first tool call of the turn, in the same change: clients refuse a step
+  that begins while another is open (Node's SDK 7), and whoever finds no open step after a crash
+  knows that the turn has said nothing.
 - All calls of a turn share one step; indices begin at 0 and are given in order of appearance.
 - Text behind a tool call is dropped: its message could not begin before the calls are answered.
 """
@@ -40,13 +41,8 @@ class RefusalGrows:
 
 
 @dataclass(frozen=True, slots=True)
-class MessageEnds:
-    """The turn goes on with tool calls: message and step are complete."""
-
-
-@dataclass(frozen=True, slots=True)
 class CallsBegin:
-    """A tool_calls step is to be created."""
+    """A tool_calls step is to be created; the turn's message and its step, if any, are complete."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,9 +58,7 @@ class CallGrows:
     arguments: str
 
 
-Change = (
-    MessageBegins | TextGrows | RefusalGrows | MessageEnds | CallsBegin | CallBegins | CallGrows
-)
+Change = MessageBegins | TextGrows | RefusalGrows | CallsBegin | CallBegins | CallGrows
 
 
 @dataclass(slots=True)
@@ -177,8 +171,6 @@ class Turn:
         call = self._calls.get(piece.index)
         if call is None:
             if not self._calls:
-                if self._blocks:
-                    changes.append(MessageEnds())
                 changes.append(CallsBegin())
             call = _Call(id=piece.id or "", name=piece.name or "")
             self._order[piece.index] = len(self._calls)

@@ -5,30 +5,17 @@ from __future__ import annotations
 from ..domain import model_input
 from ..domain.model_exchange import ModelRequest
 from ..domain.records import Run
-from ..providers.contract import ModelProvider
-from ..store import conversation
-from ..store.database import Database
+from ..store.conversation import Conversation
 from .images import data_url
-from .model_names import ModelNames
 
 
-async def question(
-    run: Run,
-    *,
-    database: Database,
-    provider: ModelProvider,
-    names: ModelNames,
-    tool_history: bool,
-) -> ModelRequest | None:
-    """What to ask for the run's next turn; ``None`` if its prompt bound leaves no room.
+def has_room(run: Run, *, window: int) -> bool:
+    """Whether the run's prompt bound leaves room for anything to be asked."""
+    return run.max_prompt_tokens is None or model_input.prompt_budget(run, window=window) > 0
 
-    One bounded read of the thread, however long it is.
-    """
-    model = names.resolve(run.project_id, run.model)
-    budget = model_input.prompt_budget(run, window=provider.context_window(model))
-    if run.max_prompt_tokens is not None and budget <= 0:
-        return None
-    shown = await database.read(conversation.read, run, tokens=budget, tool_history=tool_history)
+
+def question(run: Run, shown: Conversation, *, model: str) -> ModelRequest:
+    """What to ask ``model``, which answers for the run's, for the next turn."""
     tools = model_input.function_tools(run)
     completion_left = None
     if run.max_completion_tokens is not None:

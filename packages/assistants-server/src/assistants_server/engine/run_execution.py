@@ -1,6 +1,7 @@
 """One run, from claimed to waiting or terminal: the only writer of its message, steps and outcome.
 
-The order of things in a turn: read what the model is to see, ask it, fold its pieces, store, then
+The order of things in a turn: begin it (mostly in the transaction that brought it about), read what
+the model is to see unless that was short enough to come along, ask, fold the pieces, store, then
 announce. Deltas run ahead of the store and are checkpointed once a second. No transaction is open
 while the model works.
 
@@ -23,13 +24,15 @@ from ..domain.run_events import StreamFault
 from ..domain.run_state import TERMINAL
 from ..measurements import Measurements
 from ..providers.contract import ModelProvider, ProviderError
-from ..store import run_endings, turn
+from ..store import conversation, run_endings, turn
+from ..store.conversation import Conversation, View
 from ..store.database import Database, DatabaseError
 from ..store.run_endings import Ending, Outcome, Unstored
+from ..store.turn import Begun
 from . import announcements
 from .event_log import EventLog
 from .model_names import ModelNames
-from .model_question import question
+from .model_question import has_room, question
 from .turn_record import RunLost, TurnRecord
 
 logger = logging.getLogger(__name__)
@@ -64,18 +67,21 @@ class RunExecution:
         provider: ModelProvider,
         names: ModelNames,
         clock: Clock,
-        tool_history: bool,
+        view: View,
         measurements: Measurements,
+        begun: Begun | None = None,
     ) -> None:
+        """``begun``: the turn, if it has begun already; ``run`` is then as it was before."""
         self.run = run
         self.log = log
         self._database = database
         self._provider = provider
         self._names = names
         self._clock = clock
-        self._tool_history = tool_history
+        self._view = view
         self._measured = measurements
-        self._began = time.perf_counter()
+        self._begun = begun
+        self._created = time.perf_counter()
         self._record: TurnRecord | None = None
         self._stop: Stop | None = None
         self._waits_for_model = False
@@ -117,53 +123,45 @@ class RunExecution:
             # The run's state is what the store last took; the worker settles it when it can.
             self.log.append(StreamFault(error.message))
         except Exception:
-            logger.exception("run %s failed", self.run.id)
+            logger.exception("run failed", extra={"run_id": self.run.id})
             await self._fail(_OUR_FAULT)
         finally:
             self.log.close()
 
     async def _one_turn(self) -> None:
         """With function tools a run has one turn per claim: it ends, or waits for the client."""
-        starting = asyncio.create_task(self._start())
+        shown = await self._begin()
+        if not has_room(self.run, window=self._view.window(self.run)):
+            await self._finish(Outcome(cause="bound", reason="max_prompt_tokens"))
+            return
+        if shown is None:
+            shown = await self._database.read(conversation.read, self.run, self._view)
+        model = self._names.resolve(self.run.project_id, self.run.model)
+        request = question(self.run, shown, model=model)
+        pieces = self._provider.stream(request)
         try:
-            request = await question(
-                self.run,
-                database=self._database,
-                provider=self._provider,
-                names=self._names,
-                tool_history=self._tool_history,
+            batch = await self._next(pieces)
+            self._measured.first_token_seconds.add(time.perf_counter() - self._created)
+            record = self._record = TurnRecord(
+                self.run, self.log, database=self._database, clock=self._clock
             )
-            if request is None:
-                await starting
-                await self._finish(Outcome(cause="bound", reason="max_prompt_tokens"))
-                return
-            pieces = self._provider.stream(request)
-            try:
+            while batch is not None:
+                await record.take(batch)
                 batch = await self._next(pieces)
-                self._measured.first_token_seconds.add(time.perf_counter() - self._began)
-                await starting
-                record = self._record = TurnRecord(
-                    self.run, self.log, database=self._database, clock=self._clock
-                )
-                while batch is not None:
-                    await record.take(batch)
-                    batch = await self._next(pieces)
-            finally:
-                await pieces.aclose()
         finally:
-            # Whatever went wrong meanwhile, the outcome must be written on top of the start.
-            await asyncio.wait([starting])
-            if not starting.cancelled():
-                starting.exception()  # raised above already, or overtaken by what is raising
+            await pieces.aclose()
         await self._conclude(record, request)
 
-    async def _start(self) -> None:
-        run = await self._database.write(turn.start, self.run, now=self._now())
-        if run is None:
+    async def _begin(self) -> Conversation | None:
+        begun = self._begun or await self._database.write(
+            turn.begin, self.run, self._view, now=self._now()
+        )
+        if begun is None:
             raise RunLost
-        self.run = run
-        self._measured.queue_seconds.add(time.perf_counter() - self._began)
-        self.log.append(announcements.started(run))
+        self.run = begun.run
+        self._measured.queue_seconds.add(time.perf_counter() - self._created)
+        self.log.append(announcements.started(self.run))
+        return begun.shown
 
     async def _next(self, pieces: AsyncGenerator[Sequence[Piece], None]) -> Sequence[Piece] | None:
         """The model's next batch, or ``None`` at its end."""

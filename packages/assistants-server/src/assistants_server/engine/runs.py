@@ -3,26 +3,33 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import Concatenate, ParamSpec, TypeVar
+
+from sqlalchemy import Connection
 
 from .. import errors
 from ..clock import Clock
 from ..domain.drafts import RunDraft, ThreadDraft, ToolOutput
-from ..domain.records import Run, Thread
+from ..domain.records import Run, Step, Thread
 from ..domain.run_events import ObjectEvent
 from ..domain.run_state import ACTIVE
-from ..store import run_cancellation, run_creation, run_story, runs, threads, tool_outputs
+from ..store import run_cancellation, run_creation, run_story, runs, threads, tool_outputs, turn
 from ..store.database import Database
 from ..store.idempotency import UNREMEMBERED, Once
-from ..store.run_creation import ThreadBusy
+from ..store.run_creation import Created, ThreadBusy
 from ..store.run_endings import Outcome
+from ..store.turn import Begun
 from . import announcements
 from .event_log import EventLog, Followed
 from .retelling import Beginning, Retelling
 from .waiting_lines import CallerLeft, WaitingLines
 from .worker import Worker
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 _LOOK_AGAIN_SECONDS = 0.25  # how often a waiting request looks for runs that another process ended
 
@@ -94,8 +101,8 @@ class Runs:
     async def _create(
         self, project_id: str, thread_id: str, draft: RunDraft, once: Once
     ) -> StartedRun:
-        created = await self._database.write(
-            once(run_creation.create),
+        created, begun = await self._database.write(
+            self._begun(once(run_creation.create), _created),
             project_id,
             thread_id,
             draft,
@@ -104,7 +111,7 @@ class Runs:
             unstored=self._worker.unstored,
         )
         self._worker.ended(created.ended)
-        log = self._worker.launch(created.run, announcements.created(created.run))
+        log = self._worker.launch(created.run, announcements.created(created.run), begun)
         return StartedRun(created.run, log)
 
     async def create_with_thread(
@@ -116,8 +123,8 @@ class Runs:
             ApiError: no such assistant, nothing to run on, or the project's limit is reached.
         """
         with self._worker.admitted(project_id):
-            created = await self._database.write(
-                once(run_creation.create_with_thread),
+            created, begun = await self._database.write(
+                self._begun(once(run_creation.create_with_thread), _created),
                 project_id,
                 thread,
                 draft,
@@ -125,7 +132,7 @@ class Runs:
                 claim=self._worker.claim(),
             )
             log = self._worker.launch(
-                created.run, announcements.created(created.run, created.thread)
+                created.run, announcements.created(created.run, created.thread), begun
             )
         return StartedRun(created.run, log, created.thread)
 
@@ -145,8 +152,8 @@ class Runs:
         """
         await self.get(project_id, thread_id, run_id)  # expires it if it is time
         with self._worker.admitted(project_id):
-            run, step = await self._database.write(
-                once(tool_outputs.submit),
+            (run, step), begun = await self._database.write(
+                self._begun(once(tool_outputs.submit), _resumed),
                 project_id,
                 thread_id,
                 run_id,
@@ -154,7 +161,8 @@ class Runs:
                 claim=self._worker.claim(),
                 now=self._now(),
             )
-            return StartedRun(run, self._worker.launch(run, announcements.resumed(run, step)))
+            log = self._worker.launch(run, announcements.resumed(run, step), begun)
+            return StartedRun(run, log)
 
     async def cancel(
         self, project_id: str, thread_id: str, run_id: str, *, once: Once = UNREMEMBERED
@@ -238,6 +246,11 @@ class Runs:
             for each in waiting:
                 each.cancel()
 
+    def _begun(
+        self, make: Callable[Concatenate[Connection, P], T], run_of: Callable[[T], Run]
+    ) -> Callable[Concatenate[Connection, P], tuple[T, Begun | None]]:
+        return turn.made_and_begun(make, run_of, self._worker.view, now=self._now())
+
     def _is_overdue(self, run: Run) -> bool:
         return (
             run.status in ACTIVE
@@ -247,6 +260,14 @@ class Runs:
 
     def _now(self) -> int:
         return int(self._clock.now())
+
+
+def _created(made: Created) -> Run:
+    return made.run
+
+
+def _resumed(made: tuple[Run, Step]) -> Run:
+    return made[0]
 
 
 def _begins(log: EventLog) -> Beginning | None:

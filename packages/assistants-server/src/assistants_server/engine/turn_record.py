@@ -21,7 +21,6 @@ from ..domain.transcript import (
     CallsBegin,
     Change,
     MessageBegins,
-    MessageEnds,
     RefusalGrows,
     TextGrows,
     Turn,
@@ -117,8 +116,6 @@ class TurnRecord:
                 self._log.append(RefusalDelta(self.message.id, change.index, change.text))
         elif isinstance(change, MessageBegins):
             await self._open_message()
-        elif isinstance(change, MessageEnds):
-            await self._close_message()
         elif isinstance(change, CallsBegin):
             await self._open_calls()
 
@@ -137,20 +134,31 @@ class TurnRecord:
             run_id=self._run.id,
         )
         step = replace(self._new_step(now), type="message_creation", message_id=message.id)
-        opened = await self._database.write(turn.open_message, self._run, message, step)
+        opened = await self._database.progress(turn.open_message, self._run, message, step)
         if opened is None:
             raise RunLost
         message, self.step = opened
         self.message = replace(message, content=())
         self._log.append(*announcements.message_opened(self.message, self.step))
 
-    async def _close_message(self) -> None:
+    async def _open_calls(self) -> None:
+        said = self._complete()
+        step = await self._database.progress(
+            turn.open_calls, self._run, self._new_step(self._now()), said=said
+        )
+        if step is None:
+            raise RunLost
+        if said is not None:
+            self._log.append(*announcements.message_closed(*said))
+        self.message, self.step = None, step
+        self._log.append(*announcements.step_opened(step))
+
+    def _complete(self) -> tuple[Message, Step] | None:
+        """The message under way and its step as they are when the turn goes on with calls."""
         if self.message is None or self.step is None:
-            return
+            return None
         now = self._now()
-        closed = await self._database.write(
-            turn.close_message,
-            self._run,
+        return (
             replace(
                 self.message,
                 content=self.turn.content(),
@@ -161,17 +169,6 @@ class TurnRecord:
                 self.step, status="completed", completed_at=now, expires_at=None, usage=Usage()
             ),
         )
-        if closed is None:
-            raise RunLost
-        self.message = self.step = None
-        self._log.append(*announcements.message_closed(*closed))
-
-    async def _open_calls(self) -> None:
-        step = await self._database.write(turn.open_calls, self._run, self._new_step(self._now()))
-        if step is None:
-            raise RunLost
-        self.step = step
-        self._log.append(*announcements.step_opened(step))
 
     def _new_step(self, now: int) -> Step:
         return Step(

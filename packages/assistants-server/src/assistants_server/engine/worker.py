@@ -2,9 +2,9 @@
 
 The database is the only coordination between processes. A run carries its owner and a lease; the
 owner renews while it works, and learns from the same statement which of its runs others have
-ended. What no process renews any more is settled by whoever looks first: a run that was never
-started is executed, one that was half done fails with a plain reason, one that was being cancelled
-is cancelled. Overdue runs expire. So every run ends, whatever happens to its process.
+ended. What no process renews any more is settled by whoever looks first: a turn that has said
+nothing yet is asked again, one that was half said fails with a plain reason, a run that was being
+cancelled is cancelled. Overdue runs expire. So every run ends, whatever happens to its process.
 """
 
 from __future__ import annotations
@@ -20,13 +20,16 @@ from .. import errors
 from ..clock import Clock
 from ..domain.records import Failure, Run
 from ..domain.run_events import RunEvent
+from ..log import run_id as logged_run
 from ..measurements import Measurements
 from ..providers.contract import ModelProvider
 from ..settings import Settings
-from ..store import files, idempotency, run_endings, runs, turn
+from ..store import files, idempotency, run_endings, runs, steps, turn
+from ..store.conversation import View
 from ..store.database import Database, DatabaseError
 from ..store.run_creation import Claim
 from ..store.run_endings import Ending, Outcome, Unstored
+from ..store.turn import Begun
 from .event_log import EventLog
 from .model_names import ModelNames
 from .run_execution import RunExecution, Stop
@@ -65,6 +68,7 @@ class Worker:
         self._names = names
         self._clock = clock
         self._settings = settings
+        self.view = View(self._window, settings.tool_history)
         self.measurements = Measurements()
         self._executions: dict[str, RunExecution] = {}
         self._tasks: set[asyncio.Task[None]] = set()
@@ -76,6 +80,10 @@ class Worker:
         self._creating: Counter[str] = Counter()  # requests for a run, by project
         self._executing: Counter[str] = Counter()
         self._draining = False
+
+    def _window(self, run: Run) -> int:
+        model = self._names.resolve(run.project_id, run.model)
+        return self._provider.context_window(model)
 
     # Life
 
@@ -127,12 +135,7 @@ class Worker:
         self.check_accepting()
         taken = self._creating[project_id] + self._executing[project_id]
         if taken >= self._settings.max_active_runs:
-            raise errors.TooManyRequests(
-                f"Too many runs at once: this server allows {self._settings.max_active_runs} "
-                "for a project.",
-                code="rate_limit_exceeded",
-                headers={"Retry-After": "1"},
-            )
+            raise errors.too_many_runs(self._settings.max_active_runs)
         self._creating[project_id] += 1
         try:
             yield
@@ -153,8 +156,10 @@ class Worker:
         """Seconds that a run gets."""
         return int(self._settings.run_expiry)
 
-    def launch(self, run: Run, first_events: Sequence[RunEvent] = ()) -> EventLog:
-        """Execute a run that is claimed for this process; returns its log."""
+    def launch(
+        self, run: Run, first_events: Sequence[RunEvent] = (), begun: Begun | None = None
+    ) -> EventLog:
+        """Execute a run that is claimed for this process, and may have begun; returns its log."""
         log = EventLog()
         log.append(*first_events)
         execution = RunExecution(
@@ -164,13 +169,14 @@ class Worker:
             provider=self._provider,
             names=self._names,
             clock=self._clock,
-            tool_history=self._settings.tool_history,
+            view=self.view,
             measurements=self.measurements,
+            begun=begun,
         )
         self._executions[run.id] = execution
         self._executing[run.project_id] += 1
         self._busy.set()
-        task = execution.begin()
+        task = self._begin(execution)
         self._tasks.add(task)
 
         def over(task: asyncio.Task[None]) -> None:
@@ -183,6 +189,13 @@ class Worker:
 
         task.add_done_callback(over)
         return log
+
+    def _begin(self, execution: RunExecution) -> asyncio.Task[None]:
+        token = logged_run.set(execution.run.id)  # for the lines of the execution's task
+        try:
+            return execution.begin()
+        finally:
+            logged_run.reset(token)
 
     def log(self, run_id: str) -> EventLog | None:
         """The events of a run that this process executes now."""
@@ -242,7 +255,7 @@ class Worker:
             if not grown:
                 continue
             try:
-                await self._database.write(turn.checkpoint, [growth for _, growth in grown])
+                await self._database.progress(turn.checkpoint, [growth for _, growth in grown])
             except DatabaseError as error:
                 logger.warning("checkpoint failed: %s", error.message)
                 continue
@@ -329,11 +342,18 @@ class Worker:
             )
             if taken is None:
                 continue
-            logger.info("taking over run %s (%s)", run.id, run.status)
-            if taken.status == "queued":
+            logger.info("taking over a run", extra={"run_id": run.id, "status": run.status})
+            if await self._can_still_be_told(taken):
                 self.launch(taken)
             else:
                 await self._end(taken, Outcome(cause="fail", failure=DIED))
+
+    async def _can_still_be_told(self, run: Run) -> bool:
+        """Whether a dead process's run may be executed as if nothing had happened: its turn has
+        said nothing yet, and its client has not gone with the process."""
+        if run.cancel_on_disconnect:
+            return False
+        return not await self._database.read(steps.in_progress, run.id)
 
     async def _dead(self) -> Sequence[str]:
         """Processes of this host that hold runs and are gone: nobody need wait for their leases."""

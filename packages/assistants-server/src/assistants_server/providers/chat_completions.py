@@ -1,12 +1,11 @@
-"""Any OpenAI-compatible Chat Completions endpoint, through the official SDK's client.
+"""Any OpenAI-compatible Chat Completions endpoint.
 
-The SDK builds the request, authenticates and keeps the connections; the body is read here
-(``chat_stream``), and what fails is said here (``chat_errors``). Two of the SDK's conveniences are
-left out because a caller waits on the telephone: ``chat.completions.create`` walks through all
-messages (7 ms for 40 of them; a plain ``post`` takes 1.5), and its retries may wait for minutes.
+Not through the official SDK, because a caller waits on the telephone: ``chat.completions.create``
+walks through all messages (7 ms for 40 of them), and its retries may wait for minutes. The HTTP is
+in ``endpoint``, the body is read in ``chat_stream``, and what fails is said in ``chat_errors``.
 
-A request lives in one task of its own, from the connection to the last byte. Closing the stream
-ends that task, and with it the upstream connection, whichever task closes it.
+Whoever stops taking pieces closes the stream, and with it the upstream connection: a model that
+goes on for nobody costs money.
 """
 
 from __future__ import annotations
@@ -15,31 +14,24 @@ import asyncio
 import json
 import logging
 import re
-from collections.abc import AsyncGenerator, Sequence
-from typing import Any, cast
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from typing import Any
 
-import httpx2
-import openai
+import aiohttp
 import orjson
 
 from ..clock import Clock, SystemClock
 from ..domain.model_exchange import ModelRequest, Piece
-from .chat_errors import Question, broke_off, explain, explain_in_stream, garbage, is_quota
+from .chat_errors import Question, Refusal, broke_off, explain, explain_in_stream, garbage
 from .chat_stream import Garbage, StreamError, Turn
 from .contract import ModelInfo, ProviderError
+from .endpoint import FAILURES, Endpoint
 
-OPENAI_URL = "https://api.openai.com/v1"
-
-CONNECT_SECONDS = 5.0
-# Turns of a conversation are many seconds apart: a connection must survive the listening.
-KEEP_ALIVE_SECONDS = 120.0
 # A failed attempt is repeated after these seconds, or after what Retry-After asks for if that is
 # still worth waiting for while somebody listens.
 RETRY_SECONDS = (0.1, 0.5)
 LONGEST_RETRY_AFTER = 5.0
 RETRIED_STATUS = frozenset({408, 409, 429, 500, 502, 503, 504})
-# Bytes read ahead of a consumer that is slower than the model.
-READ_AHEAD = 1024 * 1024
 # How long the end of a body may take after [DONE], so that its connection can be used again.
 TAIL_SECONDS = 1.0
 
@@ -73,22 +65,9 @@ class ChatCompletions:
         Raises:
             ProviderError: the URL or the key cannot be used.
         """
-        url = (base_url or OPENAI_URL).strip().rstrip("/")
-        key = (api_key or "").strip()
-        if not key.isascii() or not key.isprintable():
-            raise ProviderError("The upstream key holds characters that no key has.")
-        try:
-            parsed = httpx2.URL(url)
-        except httpx2.InvalidURL:
-            parsed = httpx2.URL()
-        if parsed.scheme not in ("http", "https") or not parsed.host:
-            raise ProviderError(
-                f"The upstream URL {_without_secrets(url)!r} is not one that can be called. "
-                "It looks like http://127.0.0.1:11434/v1."
-            )
-        port = f":{parsed.port}" if parsed.port is not None else ""
-        self.host = f"{parsed.host}{port}"
-        self.base_url = _without_secrets(url)
+        self._endpoint = Endpoint(base_url, api_key, timeout=timeout)
+        self.host = self._endpoint.host
+        self.base_url = self._endpoint.base_url
         self._context_window = context_window
         self._timeout = timeout
         self._clock = clock or SystemClock()
@@ -98,20 +77,8 @@ class ChatCompletions:
             self._bounds = TOKEN_BOUNDS[::-1]
         else:
             self._bounds = TOKEN_BOUNDS
-        limits = httpx2.Limits(
-            max_connections=None,
-            max_keepalive_connections=100,
-            keepalive_expiry=KEEP_ALIVE_SECONDS,
-        )
-        patience = httpx2.Timeout(timeout, connect=CONNECT_SECONDS)
-        self._client = openai.AsyncOpenAI(
-            base_url=url,
-            api_key=key or "none",  # the SDK wants one; its header is left out again below
-            max_retries=0,
-            http_client=httpx2.AsyncClient(limits=limits, timeout=patience, follow_redirects=True),
-        )
-        self._options: Any = {} if key else {"headers": {"Authorization": openai.Omit()}}
-        self._readings: set[asyncio.Task[None]] = set()
+        self._answers: set[aiohttp.ClientResponse] = set()
+        self._tails: set[asyncio.Task[None]] = set()
 
     def context_window(self, model: str) -> int:
         return self._context_window
@@ -119,45 +86,40 @@ class ChatCompletions:
     async def stream(self, request: ModelRequest) -> AsyncGenerator[Sequence[Piece], None]:
         """See :class:`ModelProvider`. Nothing is sent before the first batch is asked for."""
         question = Question(self.host, request.model, self._timeout)
-        reading = _Reading()
-        task = asyncio.create_task(self._read(request, reading, question), name="upstream-request")
-        self._readings.add(task)
-        task.add_done_callback(self._readings.discard)
         turn = Turn()
+        failure: Exception | None = None
+        response = await self._open(request, question)
+        self._answers.add(response)
         try:
-            while not turn.over:
-                data = await reading.take()
-                if data is None:
-                    break
-                try:
-                    at_once = reading.at_once and data.lstrip()[:1] == b"{"
-                    pieces = turn.whole(data) if at_once else turn.feed(data)
-                except StreamError as error:
-                    log.debug("error in the stream of %s: %r", self.host, error.body)
-                    raise explain_in_stream(error.body, question) from None
-                if pieces:
-                    yield pieces
+            at_once = "application/json" in response.headers.get("content-type", "")
+            try:
+                async for data in _whole(response) if at_once else response.content.iter_any():
+                    whole = at_once and data.lstrip()[:1] == b"{"
+                    pieces = turn.whole(data) if whole else turn.feed(data)
+                    if pieces:
+                        yield pieces
+                    if turn.over:
+                        break
+            except FAILURES as error:
+                log.debug("reading from %s failed: %r", self.host, error)
+                failure = error
             if not turn.over:
-                last = self._last_pieces(turn, reading, question)
+                last = _last_pieces(turn, failure, question)
                 if last:
                     yield last
             yield turn.end()
+        except StreamError as error:
+            log.debug("error in the stream of %s: %r", self.host, error.body)
+            raise explain_in_stream(error.body, question) from None
         except Garbage:
             raise garbage(question) from None
         finally:
-            if turn.over and not task.done():
-                asyncio.get_running_loop().call_later(TAIL_SECONDS, task.cancel)
-            else:
-                task.cancel()
-                await asyncio.wait({task})
+            self._leave(response, whole=turn.over)
 
     async def models(self) -> Sequence[ModelInfo]:
         question = Question(self.host, "", self._timeout)
         try:
-            response = await self._client.get(
-                "/models", cast_to=httpx2.Response, options=self._options
-            )
-            listed = orjson.loads(response.content)["data"]
+            listed = orjson.loads(await self._endpoint.get("/models"))["data"]
             return [
                 ModelInfo(
                     id=str(line["id"]),
@@ -166,7 +128,7 @@ class ChatCompletions:
                 )
                 for line in listed
             ]
-        except (openai.OpenAIError, httpx2.RequestError) as error:
+        except FAILURES as error:
             raise explain(error, question) from None
         except (ValueError, TypeError, KeyError, AttributeError):
             raise garbage(question) from None
@@ -179,46 +141,34 @@ class ChatCompletions:
             log.debug("could not prewarm %s: %s", self.host, error)
 
     async def aclose(self) -> None:
-        tasks = list(self._readings)
-        for task in tasks:
-            task.cancel()
-        if tasks:
-            await asyncio.wait(tasks)
-        await self._client.close()
+        for response in self._answers:
+            response.close()
+        for tail in self._tails:
+            tail.cancel()
+        if self._tails:
+            await asyncio.wait(self._tails)
+        await self._endpoint.aclose()
 
     # One request ------------------------------------------------------------------------------
 
-    async def _read(self, request: ModelRequest, reading: _Reading, question: Question) -> None:
-        """The task of one request: ask, then hand on what the network brings."""
-        response: httpx2.Response | None = None
-        try:
-            response = await self._open(request, question)
-            reading.at_once = "application/json" in response.headers.get("content-type", "")
-            if reading.at_once:
-                await reading.put(await response.aread())
-            else:
-                async for data in response.aiter_bytes():
-                    await reading.put(data)
-        except ProviderError as error:
-            reading.failure = error
-        except (openai.OpenAIError, httpx2.RequestError) as error:
-            log.debug("reading from %s failed: %r", self.host, error)
-            reading.failure = explain(error, question)
-        except Exception as error:  # raised again where the stream is consumed
-            reading.failure = error
-        finally:
-            if response is not None:
-                await response.aclose()
-            reading.finish()
+    def _leave(self, response: aiohttp.ClientResponse, *, whole: bool) -> None:
+        """Close the connection, unless all that mattered has come: then it may be used again."""
+        self._answers.discard(response)
+        if not whole:
+            response.close()
+        elif not response.content.at_eof():
+            tail = asyncio.create_task(_read_tail(response), name="end of an answer")
+            self._tails.add(tail)
+            tail.add_done_callback(self._tails.discard)
 
-    async def _open(self, request: ModelRequest, question: Question) -> httpx2.Response:
+    async def _open(self, request: ModelRequest, question: Question) -> aiohttp.ClientResponse:
         attempts = 0
         while True:
             body = self._body(request)
             try:
-                return await self._post(body)
-            except openai.APIError as error:
-                if self._learns(error, body):
+                return await self._post(body, request.headers)
+            except FAILURES as error:
+                if isinstance(error, Refusal) and self._learns(error, body):
                     continue
                 delay = _delay(error, attempts)
                 if delay is None:
@@ -227,20 +177,14 @@ class ChatCompletions:
             attempts += 1
             await self._clock.sleep(delay)
 
-    async def _post(self, body: dict[str, Any]) -> httpx2.Response:
+    async def _post(
+        self, body: dict[str, Any], headers: Mapping[str, str]
+    ) -> aiohttp.ClientResponse:
         try:
             content = orjson.dumps(body)
         except TypeError:  # half a surrogate pair in somebody's text: no server reads it
             content = json.dumps(body, ensure_ascii=False).encode("utf-8", "replace")
-        response = await self._client.post(
-            "/chat/completions",
-            cast_to=httpx2.Response,
-            content=content,
-            options=self._options,
-            stream=True,
-            stream_cls=openai.AsyncStream[Any],
-        )
-        return cast(httpx2.Response, response)
+        return await self._endpoint.post("/chat/completions", content, headers)
 
     def _body(self, request: ModelRequest) -> dict[str, Any]:
         body: dict[str, Any] = {
@@ -262,11 +206,11 @@ class ChatCompletions:
         _add(body, bound, request.max_completion_tokens)
         return {name: value for name, value in body.items() if name not in self._refused}
 
-    def _learns(self, error: openai.APIError, body: dict[str, Any]) -> bool:
+    def _learns(self, error: Refusal, body: dict[str, Any]) -> bool:
         """Whether the endpoint refused a parameter by name that can be left out or renamed."""
-        if not isinstance(error, openai.APIStatusError) or error.status_code not in (400, 422):
+        if error.status not in (400, 422):
             return False
-        text = error.response.text
+        text = error.text
         for name in (*OPTIONAL, *TOKEN_BOUNDS):
             if name not in body or not (error.param == name or name in text):
                 continue
@@ -279,62 +223,32 @@ class ChatCompletions:
             return True
         return False
 
-    def _last_pieces(self, turn: Turn, reading: _Reading, question: Question) -> Sequence[Piece]:
-        """The body is over without ``[DONE]``: in order, or broken off."""
-        if reading.failure is not None:
-            if turn.ended:
-                return []
-            raise reading.failure
-        try:
-            pieces = turn.close()
-        except Garbage:
-            raise broke_off(question) from None
-        except StreamError as error:
-            raise explain_in_stream(error.body, question) from None
-        if not turn.ended:
-            raise broke_off(question)
-        return pieces
+
+def _last_pieces(turn: Turn, failure: Exception | None, question: Question) -> Sequence[Piece]:
+    """The body is over without ``[DONE]``: in order, or broken off."""
+    if failure is not None:
+        if turn.ended:
+            return []
+        raise explain(failure, question) from None
+    try:
+        pieces = turn.close()
+    except Garbage:
+        raise broke_off(question) from None
+    if not turn.ended:
+        raise broke_off(question)
+    return pieces
 
 
-class _Reading:
-    """Bytes on their way from the request's task to the consumer.
+async def _whole(response: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
+    yield await response.read()
 
-    A network read is often cut into many HTTP chunks; they are handed over together.
-    """
 
-    def __init__(self) -> None:
-        self.failure: Exception | None = None
-        self.at_once = False
-        self._data: list[bytes] = []
-        self._size = 0
-        self._finished = False
-        self._news = asyncio.Event()
-        self._room = asyncio.Event()
-
-    async def put(self, data: bytes) -> None:
-        self._data.append(data)
-        self._size += len(data)
-        self._news.set()
-        while self._size >= READ_AHEAD:
-            self._room.clear()
-            await self._room.wait()
-
-    def finish(self) -> None:
-        self._finished = True
-        self._news.set()
-
-    async def take(self) -> bytes | None:
-        """All that has come since the last time; ``None`` at the end."""
-        if not self._data:
-            if self._finished:
-                return None
-            self._news.clear()
-            await self._news.wait()
-        data = b"".join(self._data)
-        self._data.clear()
-        self._size = 0
-        self._room.set()
-        return data or None
+async def _read_tail(response: aiohttp.ClientResponse) -> None:
+    """What follows ``[DONE]``, so that the connection is left in order."""
+    try:
+        await asyncio.wait_for(response.read(), TAIL_SECONDS)
+    except (*FAILURES, asyncio.TimeoutError):
+        response.close()
 
 
 def _add(body: dict[str, Any], name: str, value: object) -> None:
@@ -342,27 +256,25 @@ def _add(body: dict[str, Any], name: str, value: object) -> None:
         body[name] = value
 
 
-def _delay(error: openai.APIError, attempts: int) -> float | None:
+def _delay(error: BaseException, attempts: int) -> float | None:
     """Seconds until the next attempt; ``None``: this one was the last."""
     if attempts >= len(RETRY_SECONDS):
         return None
-    if isinstance(error, openai.APITimeoutError):
+    if isinstance(error, TimeoutError | asyncio.TimeoutError):
         # Connecting may be tried again; a model that was silent for minutes has used them up.
-        again = isinstance(error.__cause__, httpx2.ConnectTimeout)
+        again = isinstance(error, aiohttp.ConnectionTimeoutError)
         return RETRY_SECONDS[attempts] if again else None
-    if isinstance(error, openai.APIConnectionError):
+    if not isinstance(error, Refusal):
         return RETRY_SECONDS[attempts]
-    if not isinstance(error, openai.APIStatusError) or is_quota(error):
+    if error.is_quota or error.status not in RETRIED_STATUS:
         return None
-    if error.status_code not in RETRIED_STATUS:
-        return None
-    wait = _retry_after(error.response.headers)
+    wait = _retry_after(error.headers)
     if wait is None:
         return RETRY_SECONDS[attempts]
     return wait if wait <= LONGEST_RETRY_AFTER else None
 
 
-def _retry_after(headers: httpx2.Headers) -> float | None:
+def _retry_after(headers: Mapping[str, str]) -> float | None:
     for name, unit in (("retry-after-ms", 0.001), ("retry-after", 1.0)):
         try:
             seconds = float(headers[name]) * unit
@@ -371,8 +283,3 @@ def _retry_after(headers: httpx2.Headers) -> float | None:
         if seconds >= 0:
             return seconds
     return None
-
-
-def _without_secrets(url: str) -> str:
-    """The URL without what may stand before an ``@`` or after a ``?``."""
-    return re.sub(r"//[^/@]*@", "//", url.split("?")[0])

@@ -1,20 +1,21 @@
 """What went wrong at a Chat Completions endpoint, in sentences for whoever runs the assistant.
 
-One table maps every exception of the SDK and of its HTTP client; a test holds it against the
-SDK's own list. The sentences name the endpoint and the model, never the key, and never an
-upstream message: those quote prompts (and OpenAI's quotes the key). The exceptions are the few
-error codes whose message is about a parameter.
+One table maps every exception of the HTTP client, another the statuses that mean something of their
+own; a test holds the first against the client's own list. The sentences name the endpoint and the
+model, never the key, and never an upstream message: those quote prompts (and OpenAI's quotes the
+key). The exceptions are the few error codes whose message is about a parameter.
 """
 
 from __future__ import annotations
 
+import asyncio
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import httpx2
-import openai
+import aiohttp
+import orjson
 
 from .contract import ProviderError
 
@@ -46,8 +47,48 @@ class Question:
     patience: float  # seconds without a byte
 
 
+class Refusal(Exception):
+    """The endpoint answered with a status of 400 or more."""
+
+    def __init__(self, status: int, headers: Mapping[str, str], content: bytes) -> None:
+        super().__init__(f"status {status}")
+        self.status = status
+        self.headers = headers
+        self.text = content.decode(errors="replace")
+        self.fields = _error_object(content)
+
+    @property
+    def code(self) -> object:
+        return self.fields.get("code")
+
+    @property
+    def kind(self) -> object:
+        return self.fields.get("type")
+
+    @property
+    def param(self) -> object:
+        return self.fields.get("param")
+
+    @property
+    def is_quota(self) -> bool:
+        """A limit that does not pass by waiting."""
+        return "insufficient_quota" in (self.code, self.kind)
+
+
+def _error_object(content: bytes) -> dict[str, Any]:
+    """The fields of an error, with and without OpenAI's envelope around them."""
+    try:
+        body = orjson.loads(content)
+    except orjson.JSONDecodeError:
+        return {}
+    inner = body.get("error", body) if isinstance(body, dict) else body
+    return inner if isinstance(inner, dict) else {"message": inner}
+
+
 def explain(error: BaseException, question: Question) -> ProviderError:
-    """The table's answer. An exception it does not know is a bug and is raised as it is."""
+    """The tables' answer. An exception they do not know is a bug and is raised as it is."""
+    if isinstance(error, Refusal):
+        return REFUSALS.get(error.status, _failed)(error, question)
     for kind in type(error).__mro__:
         if kind in SENTENCES:
             return SENTENCES[kind](error, question)
@@ -87,26 +128,23 @@ def broke_off(question: Question) -> ProviderError:
     )
 
 
-def is_quota(error: openai.APIStatusError) -> bool:
-    """A limit that does not pass by waiting."""
-    return "insufficient_quota" in (error.code, error.type)
-
-
-# The table's right-hand side ------------------------------------------------------------------
+# The tables' right-hand side ------------------------------------------------------------------
 
 
 def _unreachable(error: Any, question: Question) -> ProviderError:
-    if isinstance(error.__cause__, httpx2.RemoteProtocolError | httpx2.ReadError):
-        return broke_off(question)
     return ProviderError(
         f"No connection to the model server at {question.host}. "
         "Check that it is running and that the upstream URL is right."
     )
 
 
+def _untrusted(error: Any, question: Question) -> ProviderError:
+    return ProviderError(
+        f"No secure connection to {question.host}: its certificate, or its TLS, is not accepted."
+    )
+
+
 def _silent(error: Any, question: Question) -> ProviderError:
-    if isinstance(error.__cause__ or error, httpx2.ConnectTimeout | httpx2.PoolTimeout):
-        return _unreachable(error, question)
     return ProviderError(
         f"The model {question.model} at {question.host} was silent for {question.patience:g} s."
     )
@@ -145,10 +183,10 @@ def _unknown(error: Any, question: Question) -> ProviderError:
     )
 
 
-def _rate(error: Any, question: Question) -> ProviderError:
-    if is_quota(error):
+def _rate(error: Refusal, question: Question) -> ProviderError:
+    if error.is_quota:
         return _limited({"code": "insufficient_quota"}, question)
-    wait = error.response.headers.get("retry-after", "")
+    wait = error.headers.get("retry-after", "")
     return _limited({"wait": wait if wait.isdigit() else None}, question)
 
 
@@ -169,42 +207,36 @@ def _too_long(question: Question) -> ProviderError:
     )
 
 
-def _refused(error: Any, question: Question) -> ProviderError:
+def _refused(error: Refusal, question: Question) -> ProviderError:
     """400, 413 and 422: the request itself."""
-    fields = error.body if isinstance(error.body, dict) else {}
-    if _TOO_LONG.search(f"{error.code} {error.type} {fields.get('message')}"):
+    fields = error.fields
+    if _TOO_LONG.search(f"{error.code} {error.kind} {fields.get('message')}"):
         return _too_long(question)
     if error.code in ("content_filter", "content_policy_violation"):
         return ProviderError(
             f"{question.host} refused the conversation because of its content rules.",
             code="invalid_prompt",
         )
-    if error.status_code == 413:
+    if error.status == 413:
         return ProviderError(
             f"The conversation, with its images, is larger than {question.host} accepts.",
             code="invalid_prompt",
         )
     return ProviderError(
         f"{question.host} refused the request for {question.model} "
-        f"with status {error.status_code}{_named(fields)}.",
+        f"with status {error.status}{_named(fields)}.",
         code="invalid_prompt",
     )
 
 
-def _failed(error: Any, question: Question) -> ProviderError:
-    if error.status_code == 413:
-        return _refused(error, question)
+def _failed(error: Refusal, question: Question) -> ProviderError:
     return ProviderError(
-        f"{question.host} failed with status {error.status_code} when asked for {question.model}."
+        f"{question.host} failed with status {error.status} when asked for {question.model}."
     )
 
 
-def _not_json(error: Any, question: Question) -> ProviderError:
+def _not_http(error: Any, question: Question) -> ProviderError:
     return garbage(question)
-
-
-def _misused(error: Any, question: Question) -> ProviderError:
-    return ProviderError(f"The request to {question.host} could not be sent.")
 
 
 def _named(fields: dict[str, Any]) -> str:
@@ -224,33 +256,26 @@ def _is_int(value: object) -> bool:
 
 Sentence = Callable[[Any, Question], ProviderError]
 
+REFUSALS: dict[int, Callable[[Refusal, Question], ProviderError]] = {
+    400: _refused,
+    401: _wrong_key,
+    403: _forbidden,
+    404: _unknown,
+    413: _refused,
+    422: _refused,
+    429: _rate,
+}
+
 SENTENCES: dict[type[BaseException], Sentence] = {
-    openai.APIConnectionError: _unreachable,
-    openai.APITimeoutError: _silent,
-    openai.APIResponseValidationError: _not_json,
-    openai.BadRequestError: _refused,
-    openai.AuthenticationError: _wrong_key,
-    openai.OAuthError: _wrong_key,
-    openai.PermissionDeniedError: _forbidden,
-    openai.NotFoundError: _unknown,
-    openai.ConflictError: _failed,
-    openai.UnprocessableEntityError: _refused,
-    openai.RateLimitError: _rate,
-    openai.InternalServerError: _failed,
-    openai.APIStatusError: _failed,
-    openai.APIError: _misused,
-    openai.OpenAIError: _misused,
-    # Raised by parts of the SDK that are not used here (parsed answers, sockets).
-    openai.LengthFinishReasonError: _misused,
-    openai.ContentFilterFinishReasonError: _misused,
-    openai.WebSocketConnectionClosedError: _misused,
-    openai.WebSocketQueueFullError: _misused,
-    # While the body is read, errors are the HTTP client's own.
-    httpx2.TimeoutException: _silent,
-    httpx2.TransportError: _cut,
-    httpx2.UnsupportedProtocol: _bad_url,
-    httpx2.TooManyRedirects: _bad_url,
-    httpx2.DecodingError: _not_json,
-    httpx2.RequestError: _cut,
-    httpx2.InvalidURL: _bad_url,
+    aiohttp.ClientSSLError: _untrusted,
+    aiohttp.ClientConnectorError: _unreachable,
+    aiohttp.ConnectionTimeoutError: _unreachable,
+    aiohttp.ServerTimeoutError: _silent,
+    TimeoutError: _silent,
+    asyncio.TimeoutError: _silent,  # another class before Python 3.11
+    aiohttp.TooManyRedirects: _bad_url,
+    aiohttp.InvalidURL: _bad_url,
+    aiohttp.ClientResponseError: _not_http,
+    aiohttp.ClientError: _cut,
+    OSError: _cut,
 }

@@ -159,7 +159,8 @@ def _keyed(request: Request, project: str, content: bytes, *, now: int) -> Keyed
 class Resource:
     """All endpoints of one path, as an ASGI app."""
 
-    def __init__(self, endpoints: Sequence[Endpoint]) -> None:
+    def __init__(self, path: str, endpoints: Sequence[Endpoint]) -> None:
+        self.path = path
         self._endpoints = {endpoint.method: endpoint for endpoint in endpoints}
         self._allowed = ", ".join(sorted(self._endpoints))
         if "GET" in self._endpoints:
@@ -182,4 +183,4 @@ def routes(endpoints: Sequence[Endpoint]) -> list[Route]:
     by_path: dict[str, list[Endpoint]] = {}
     for endpoint in endpoints:
         by_path.setdefault(endpoint.path, []).append(endpoint)
-    return [Route(path, Resource(rows)) for path, rows in by_path.items()]
+    return [Route(path, Resource(path, rows)) for path, rows in by_path.items()]

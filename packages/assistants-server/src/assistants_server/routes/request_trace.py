@@ -19,7 +19,8 @@ from . import error_responses
 logger = logging.getLogger(__name__)
 
 STORED = "assistants.stored"
-"""Set in the scope once a run is stored: a later fault must not make the client start another."""
+"""In the scope the id of the run, once it is stored: a later fault must not make the client start
+another."""
 
 _FIXED = [
     (b"openai-version", b"2020-10-01"),
@@ -69,11 +70,8 @@ class RequestTrace:
             if server is not None:
                 server.measurements.requests[scope["method"], status] += 1
             if logger.isEnabledFor(logging.INFO):
-                logger.info(
-                    "%s %s %d",
-                    scope["method"],
-                    scope["path"],
-                    status,
-                    extra={"ms": round((time.perf_counter() - started) * 1000, 1)},
-                )
+                fields = {"ms": round((time.perf_counter() - started) * 1000, 1)}
+                if STORED in scope:
+                    fields["run_id"] = scope[STORED]
+                logger.info("%s %s %d", scope["method"], scope["path"], status, extra=fields)
             log.request_id.reset(token)

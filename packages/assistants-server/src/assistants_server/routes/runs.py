@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import ExitStack, asynccontextmanager
+from functools import partial
 from typing import Any
 
 from starlette.requests import ClientDisconnect
@@ -29,30 +30,40 @@ _POLL = {"openai-poll-after-ms": "250"}
 
 
 async def create_with_thread(call: Call[wire.CreateThreadAndRun, NoQuery]) -> Response:
-    creating = call.server.runs.create_with_thread(
-        call.project, call.body.thread_draft(), call.body.draft(), once=_once(call, _created)
+    create = partial(
+        call.server.runs.create_with_thread,
+        call.project,
+        call.body.thread_draft(),
+        call.body.draft(),
+        once=_once(call, _created),
     )
-    return await _started(call, creating, beginning="thread")
+    return await _started(call, create, beginning="thread")
 
 
 async def create(call: Call[wire.CreateRun, IncludeQuery]) -> Response:
     thread_id, draft = call.id("thread_id"), call.body.draft()
     async with _leaving(call, watched=draft.extensions.if_active == "queue") as left:
-        creating = call.server.runs.create(
-            call.project, thread_id, draft, once=_once(call, _created), left=left
+        create = partial(
+            call.server.runs.create,
+            call.project,
+            thread_id,
+            draft,
+            once=_once(call, _created),
+            left=left,
         )
-        return await _started(call, creating, beginning="run")
+        return await _started(call, create, beginning="run")
 
 
 async def submit_tool_outputs(call: Call[wire.SubmitToolOutputs, NoQuery]) -> Response:
-    submitting = call.server.runs.submit(
+    submit = partial(
+        call.server.runs.submit,
         call.project,
         call.id("thread_id"),
         call.id("run_id"),
         call.body.outputs(),
         once=_once(call, _first),
     )
-    return await _started(call, submitting, beginning="outputs")
+    return await _started(call, submit, beginning="outputs")
 
 
 async def cancel(call: Call[None, NoQuery]) -> Response:
@@ -87,13 +98,31 @@ async def modify(call: Call[wire.ModifyRun, NoQuery]) -> Response:
 
 
 async def _started(
-    call: Call[Any, Any], starting: Awaitable[StartedRun], *, beginning: Beginning
+    call: Call[Any, Any], start: Callable[[], Awaitable[StartedRun]], *, beginning: Beginning
 ) -> Response:
-    """The run as its request left it, or its stream; told again if the request was carried out
-    before."""
-    headers = {}
+    """The run as its request left it, or its stream."""
+    if not call.body.stream:
+        started, _ = await _carried_out(call, start, beginning=beginning)
+        return _run(started.run)
+    with ExitStack() as place:
+        place.enter_context(call.server.streams.admitted(call.project))
+        started, headers = await _carried_out(call, start, beginning=beginning)
+        return RunStream(
+            started,
+            runs=call.server.runs,
+            clock=call.server.clock,
+            headers=headers,
+            place=place.pop_all(),
+        )
+
+
+async def _carried_out(
+    call: Call[Any, Any], start: Callable[[], Awaitable[StartedRun]], *, beginning: Beginning
+) -> tuple[StartedRun, Mapping[str, str]]:
+    """The run, and the headers that tell if the request had been carried out before."""
+    headers: Mapping[str, str] = {}
     try:
-        started = await starting
+        started = await start()
     except AlreadyAnswered as again:
         if again.answer.run_id is None:
             raise
@@ -101,16 +130,8 @@ async def _started(
         headers = REPLAYED
     except CallerLeft:
         raise ClientDisconnect from None
-    call.request.scope[STORED] = True
-    if call.body.stream:
-        return RunStream(
-            started,
-            runs=call.server.runs,
-            clock=call.server.clock,
-            headers=headers,
-            measurements=call.server.measurements,
-        )
-    return _run(started.run)
+    call.request.scope[STORED] = started.run.id
+    return started, headers
 
 
 def _once(call: Call[Any, Any], run_of: Callable[[Any], Run]) -> Once:

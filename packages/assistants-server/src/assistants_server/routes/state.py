@@ -13,6 +13,7 @@ from ..providers.contract import ModelProvider
 from ..settings import Settings
 from ..store.database import Database
 from .keys import KeyRing
+from .open_streams import OpenStreams
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,6 +26,7 @@ class ServerState:
     worker: Worker
     runs: Runs
     keys: KeyRing
+    streams: OpenStreams
 
     @property
     def measurements(self) -> Measurements:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from sqlalchemy import Connection
@@ -10,6 +10,9 @@ from sqlalchemy import Connection
 from ..domain import model_input
 from ..domain.records import Message, Run, Step
 from . import files, messages, steps
+
+SHORT = 50
+"""Messages of a thread that is read in passing, which takes half a millisecond."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,24 +24,54 @@ class Conversation:
     images: dict[str, bytes]
 
 
-def read(connection: Connection, run: Run, *, tokens: int, tool_history: bool) -> Conversation:
-    """At most about ``tokens`` of the thread, the newest part; bounded however long it is."""
-    shown = list(
-        messages.newest(
-            connection,
-            run.thread_id,
-            first_position=run.first_position,
-            excluded=run.excluded_ids,
-            tokens=tokens,
+@dataclass(frozen=True, slots=True)
+class View:
+    """How much of a thread runs show their models: ``window`` tells the context window of the one
+    that a run asks, in tokens. It is called in any thread."""
+
+    window: Callable[[Run], int]
+    tool_history: bool
+
+    def on(self, run: Run) -> messages.Window:
+        budget = model_input.prompt_budget(run, window=self.window(run))
+        return messages.Window(
+            first_position=run.first_position, excluded=run.excluded_ids, tokens=budget
         )
-    )
-    shown.reverse()
+
+
+def read(connection: Connection, run: Run, view: View) -> Conversation:
+    """As much of the thread as the run's model has room for, the newest part; bounded however long
+    it is."""
+    shown = messages.newest(connection, run.thread_id, view.on(run))
+    wanted = model_input.image_files(shown)
+    images = files.read(connection, run.project_id, wanted) if wanted else {}
+    return _conversation(connection, run, view, shown, images)
+
+
+def read_short(connection: Connection, run: Run, view: View) -> Conversation | None:
+    """The same of a short thread without images; ``None`` for any other.
+
+    For a transaction that others wait for: it saves the run a read of its own, and must not hold
+    them up with a long one.
+    """
+    shown = messages.newest_of_few(connection, run.thread_id, view.on(run), most=SHORT)
+    if shown is None or model_input.image_files(shown):
+        return None
+    return _conversation(connection, run, view, shown, {})
+
+
+def _conversation(
+    connection: Connection,
+    run: Run,
+    view: View,
+    newest_first: Sequence[Message],
+    images: dict[str, bytes],
+) -> Conversation:
+    shown = newest_first[::-1]
     turns = steps.finished_calls(
         connection,
         run.thread_id,
         from_position=shown[0].position if shown else 0,
-        run_id=None if tool_history else run.id,
+        run_id=None if view.tool_history else run.id,
     )
-    wanted = model_input.image_files(shown)
-    images = files.read(connection, run.project_id, wanted) if wanted else {}
     return Conversation(shown, turns, images)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import sqlite3
 
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
@@ -29,7 +30,9 @@ def translate(error: BaseException) -> BaseException:
     kept of it.
     """
     if isinstance(error, DBAPIError):
-        sentence = _sentence(error)
+        sentence = _sentence(error.orig, connection_lost=error.connection_invalidated)
+    elif isinstance(error, sqlite3.Error):
+        sentence = _sentence(error, connection_lost=False)
     elif isinstance(error, (OSError, asyncio.TimeoutError, PoolTimeout)) or (
         # SQLAlchemy before 2.1 lets the driver's own errors through while it connects.
         type(error).__module__.startswith("asyncpg.")
@@ -43,22 +46,23 @@ def translate(error: BaseException) -> BaseException:
 
 
 def report(error: BaseException) -> None:
-    """Tell the log which driver error stands behind a sentence: its class and state, no values."""
+    """Tell the log the sentence, and the class and state of the driver's error; no values."""
     if isinstance(error, DatabaseError) and error.__cause__ is not None:
         cause = getattr(error.__cause__, "orig", error.__cause__)
         state = getattr(cause, "sqlstate", None) or ""
-        logger.error("database error: %s", f"{type(cause).__name__} {state}".strip())
+        kind = f"{type(cause).__name__} {state}".strip()
+        logger.error("%s", error.message, extra={"database_error": kind})
 
 
-def _sentence(error: DBAPIError) -> str:
-    words = str(error.orig)
-    state = getattr(error.orig, "sqlstate", None) or ""
+def _sentence(error: BaseException | None, *, connection_lost: bool) -> str:
+    words = str(error)
+    state = getattr(error, "sqlstate", None) or ""
     if "full" in words or state == "53100":
         return "The disk that holds the database is full; nothing was stored."
     if "readonly" in words or "read-only" in words:
         return "The database cannot be written to: it is read-only."
     if "locked" in words:
         return "The database is busy: another process has been writing for too long."
-    if error.connection_invalidated or "unable to open" in words or state.startswith(_AWAY):
+    if connection_lost or "unable to open" in words or state.startswith(_AWAY):
         return _NO_ANSWER
     return "The database refused the operation."

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy import Connection, Row
+from sqlalchemy import Connection
 
 from .. import errors
 from ..domain.records import File, Page
@@ -24,21 +24,9 @@ _table = rows.files
 _chunks = rows.file_chunks
 
 
-def _record(row: Row[Any]) -> File:
-    values = row._asdict()
+def _record(values: dict[str, Any]) -> File:
     del values["seq"], values["complete"]
     return File(**values)
-
-
-def _find(connection: Connection, project_id: str, file_id: str) -> Row[Any]:
-    row = connection.execute(
-        sa.select(_table).where(
-            _table.c.id == file_id, _table.c.project_id == project_id, _table.c.complete
-        )
-    ).first()
-    if row is None:
-        raise errors.no_file(file_id)
-    return row
 
 
 def begin(connection: Connection, file: File) -> None:
@@ -76,12 +64,19 @@ def get(connection: Connection, project_id: str, file_id: str) -> File:
     """Raises:
     NotFound: the project has no such file.
     """
-    return _record(_find(connection, project_id, file_id))
+    row = connection.execute(
+        sa.select(_table).where(
+            _table.c.id == file_id, _table.c.project_id == project_id, _table.c.complete
+        )
+    ).first()
+    if row is None:
+        raise errors.no_file(file_id)
+    return _record(row._asdict())
 
 
 def delete(connection: Connection, project_id: str, file_id: str) -> None:
-    row = _find(connection, project_id, file_id)
-    pages.bury(connection, row, scope=project_id)
+    get(connection, project_id, file_id)
+    pages.bury(connection, _table, file_id, scope=project_id)
     connection.execute(sa.delete(_table).where(_table.c.id == file_id))
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import wraps
 from hashlib import sha256
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
@@ -79,6 +80,7 @@ class Once:
         if request is None:
             return function
 
+        @wraps(function)
         def remembered(connection: Connection, /, *args: P.args, **kwargs: P.kwargs) -> T:
             here = _claim(connection, request)
             result = function(connection, *args, **kwargs)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import sqlalchemy as sa
@@ -14,24 +15,29 @@ from ..domain.records import JsonObject, Message, Page
 from ..domain.tokens import estimate_message
 from . import attachments, pages, rows, runs, thread_lock
 from .pages import Listing
+from .prepared import Prepared
 
 _table = rows.messages
 _FIELDS = tuple(field for field in Message.__slots__ if field != "position")
 
-_INSERT = sa.insert(_table).returning(_table.c.seq)
-_NEWEST_TIME = (
-    sa.select(_table.c.created_at)
+_INSERT = Prepared(sa.insert(_table).returning(_table.c.seq))
+_NEWEST = Prepared(
+    sa.select(_table.c.seq, _table.c.created_at)
     .where(_table.c.thread_id == sa.bindparam("thread_id"))
     .order_by(_table.c.seq.desc())
     .limit(1)
 )
-_IN_PROGRESS = sa.select(_table).where(
-    _table.c.run_id == sa.bindparam("run_id"), _table.c.status == "in_progress"
+_IN_PROGRESS = Prepared(
+    sa.select(_table).where(
+        _table.c.run_id == sa.bindparam("run_id"), _table.c.status == "in_progress"
+    )
 )
-_CLOSE = sa.update(_table).where(
-    _table.c.id == sa.bindparam("closed_id"), _table.c.status == "in_progress"
+_CHANGE_OPEN = Prepared(
+    sa.update(_table).where(
+        _table.c.id == sa.bindparam("changed_id"), _table.c.status == "in_progress"
+    )
 )
-_SHOWN = (
+_SHOWN = Prepared(
     sa.select(_table)
     .where(
         _table.c.thread_id == sa.bindparam("thread_id"),
@@ -43,8 +49,7 @@ _SHOWN = (
 )
 
 
-def _record(row: Row[Any]) -> Message:
-    values = row._asdict()
+def _record(values: dict[str, Any]) -> Message:
     values["position"] = values.pop("seq")
     del values["tokens"]
     return Message(**values)
@@ -69,13 +74,15 @@ def insert(connection: Connection, message: Message) -> Message:
 
     ``created_at`` never runs backwards within a thread, whatever the clocks of replicas do.
     """
-    newest = connection.execute(_NEWEST_TIME, {"thread_id": message.thread_id}).scalar()
+    newest = _NEWEST.first(connection, {"thread_id": message.thread_id})
     values = {field: getattr(message, field) for field in _FIELDS}
-    values["created_at"] = max(message.created_at, newest or 0)
+    if newest is not None:
+        values["created_at"] = max(message.created_at, newest["created_at"])
     values["tokens"] = estimate_message(message.content)
-    (values["position"],) = connection.execute(_INSERT, values).one()
+    inserted = _INSERT.first(connection, values)
+    assert inserted is not None, "an insert returns its row"
     del values["tokens"]
-    return Message(**values)
+    return Message(**values, position=inserted["seq"])
 
 
 def create(
@@ -110,7 +117,7 @@ def _find(connection: Connection, project_id: str, thread_id: str, message_id: s
 
 
 def get(connection: Connection, project_id: str, thread_id: str, message_id: str) -> Message:
-    return _record(_find(connection, project_id, thread_id, message_id))
+    return _record(_find(connection, project_id, thread_id, message_id)._asdict())
 
 
 def update(
@@ -156,7 +163,7 @@ def discard(connection: Connection, thread_id: str, message_ids: Sequence[str]) 
 
 def _bury(connection: Connection, found: Sequence[Row[Any]]) -> None:
     for row in found:
-        pages.bury(connection, row, scope=row.thread_id)
+        pages.bury(connection, _table, row.id, scope=row.thread_id)
     connection.execute(sa.delete(_table).where(_table.c.seq.in_([row.seq for row in found])))
 
 
@@ -195,41 +202,32 @@ def edit(
 
 def close(connection: Connection, message: Message) -> bool:
     """Write how a message in progress ended; ``False`` if it had ended already."""
-    changed = connection.execute(
-        _CLOSE,
-        {
-            "closed_id": message.id,
-            "status": message.status,
-            "content": message.content,
-            "incomplete_reason": message.incomplete_reason,
-            "completed_at": message.completed_at,
-            "incomplete_at": message.incomplete_at,
-            "tokens": estimate_message(message.content),
-        },
-    )
-    return changed.rowcount > 0
+    values = {
+        "changed_id": message.id,
+        "status": message.status,
+        "content": message.content,
+        "incomplete_reason": message.incomplete_reason,
+        "completed_at": message.completed_at,
+        "incomplete_at": message.incomplete_at,
+        "tokens": estimate_message(message.content),
+    }
+    return _CHANGE_OPEN.count(connection, values) > 0
 
 
 def checkpoint(connection: Connection, message_id: str, content: Sequence[JsonObject]) -> bool:
     """Store text that is still growing; ``False`` if the message has ended or is gone."""
-    changed = connection.execute(
-        sa.update(_table)
-        .where(_table.c.id == message_id, _table.c.status == "in_progress")
-        .values(content=content)
-    )
-    return changed.rowcount > 0
+    return _CHANGE_OPEN.count(connection, {"changed_id": message_id, "content": content}) > 0
 
 
 def by_id(connection: Connection, message_id: str) -> Message | None:
     """For the engine, which has no project."""
     row = connection.execute(sa.select(_table).where(_table.c.id == message_id)).first()
-    return None if row is None else _record(row)
+    return None if row is None else _record(row._asdict())
 
 
 def in_progress(connection: Connection, run_id: str) -> Sequence[Message]:
     """The message the run is writing, if there is one."""
-    found = connection.execute(_IN_PROGRESS, {"run_id": run_id})
-    return [_record(row) for row in found]
+    return [_record(found) for found in _IN_PROGRESS.all(connection, {"run_id": run_id})]
 
 
 def of_run(connection: Connection, run_id: str) -> Sequence[Message]:
@@ -239,7 +237,7 @@ def of_run(connection: Connection, run_id: str) -> Sequence[Message]:
         .where(sa.or_(_table.c.run_id == run_id, _table.c.added_by_run_id == run_id))
         .order_by(_table.c.seq)
     )
-    return [_record(row) for row in found]
+    return [_record(row._asdict()) for row in found]
 
 
 def written_by(connection: Connection, run_id: str) -> Sequence[Message]:
@@ -247,47 +245,73 @@ def written_by(connection: Connection, run_id: str) -> Sequence[Message]:
     found = connection.execute(
         sa.select(_table).where(_table.c.run_id == run_id).order_by(_table.c.seq)
     )
-    return [_record(row) for row in found]
+    return [_record(row._asdict()) for row in found]
 
 
 def newest_position(connection: Connection, thread_id: str) -> int:
     """The place of the thread's last message; 0 for an empty thread."""
-    return (
-        connection.execute(
-            sa.select(sa.func.max(_table.c.seq)).where(_table.c.thread_id == thread_id)
-        ).scalar()
-        or 0
-    )
+    newest = _NEWEST.first(connection, {"thread_id": thread_id})
+    return 0 if newest is None else int(newest["seq"])
 
 
-def newest(
-    connection: Connection,
-    thread_id: str,
-    *,
-    first_position: int,
-    excluded: Sequence[str],
-    tokens: int,
-) -> Iterator[Message]:
-    """The thread's messages from the newest back, until they fill ``tokens`` (estimated).
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Window:
+    """What of a thread is to be seen: from ``first_position`` on, without the ``excluded`` ids, the
+    newest messages that fit ``tokens`` (estimated), and the newest one at least."""
+
+    first_position: int
+    excluded: Sequence[str]
+    tokens: int
+
+
+def newest(connection: Connection, thread_id: str, window: Window) -> Sequence[Message]:
+    """What is in the window, newest first.
 
     Reads in bounded slices, so a long thread costs what the model's window holds and no more.
-    Always yields at least the newest message.
     """
+    found: list[Message] = []
+    left: int | None = window.tokens
     before = _BEHIND_ALL
-    left = tokens
-    while True:
-        place = {"thread_id": thread_id, "first_position": first_position, "before": before}
-        found = connection.execute(_SHOWN, {**place, "slice": _SLICE}).all()
-        for row in found:
-            if row.id in excluded:
-                continue
-            left -= row.tokens
-            if left < 0 and left + row.tokens < tokens:
-                return
-            yield _record(row)
-        if len(found) < _SLICE:
-            return
-        before = found[-1].seq
+    while left is not None:
+        slice_found = _slice(connection, thread_id, window, before=before, size=_SLICE)
+        left = _fill(found, slice_found, window, left)
+        if len(slice_found) < _SLICE:
+            break
+        before = slice_found[-1]["seq"]
+    return found
+
+
+def newest_of_few(
+    connection: Connection, thread_id: str, window: Window, *, most: int
+) -> Sequence[Message] | None:
+    """The same, of a thread with at most so many messages in reach; ``None`` for a longer one."""
+    slice_found = _slice(connection, thread_id, window, before=_BEHIND_ALL, size=most + 1)
+    if len(slice_found) > most:
+        return None
+    found: list[Message] = []
+    _fill(found, slice_found, window, window.tokens)
+    return found
+
+
+def _slice(
+    connection: Connection, thread_id: str, window: Window, *, before: int, size: int
+) -> list[dict[str, Any]]:
+    place = {"thread_id": thread_id, "first_position": window.first_position, "before": before}
+    return _SHOWN.all(connection, {**place, "slice": size})
+
+
+def _fill(
+    found: list[Message], slice_found: Sequence[dict[str, Any]], window: Window, left: int
+) -> int | None:
+    """Append what fits; returns the tokens left, ``None`` once something did not fit."""
+    for values in slice_found:
+        if values["id"] in window.excluded:
+            continue
+        left -= values["tokens"]
+        if left < 0 and found:
+            return None
+        found.append(_record(values))
+    return left
 
 
 _SLICE = 200

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
-from sqlalchemy import Connection, Row, Select, Table, delete, insert, select, tuple_
+from sqlalchemy import Connection, Select, Table, delete, insert, literal, select, tuple_
 
 from .. import errors
 from ..domain.records import Page
@@ -35,7 +35,7 @@ def fetch(
     page: Page,
     *,
     scope: str,
-    record: Callable[[Row[Any]], T],
+    record: Callable[[dict[str, Any]], T],
 ) -> Listing[T]:
     """One page of ``query``, which selects whole rows of ``table`` within ``scope``.
 
@@ -57,7 +57,7 @@ def fetch(
     columns = (table.c.created_at, table.c.seq)
     query = query.order_by(*(c.desc() if descending else c.asc() for c in columns))
     found = connection.execute(query.limit(page.limit + 1)).all()
-    items = [record(row) for row in found[: page.limit]]
+    items = [record(row._asdict()) for row in found[: page.limit]]
     if backwards:
         items.reverse()
     return Listing(items, has_more=len(found) > page.limit)
@@ -79,12 +79,13 @@ def _place(
     return row.created_at, row.seq
 
 
-def bury(connection: Connection, row: Row[Any], *, scope: str) -> None:
-    """Keep the place of an object that is being deleted."""
+def bury(connection: Connection, table: Table, object_id: str, *, scope: str) -> None:
+    """Keep the place of an object that is about to be deleted."""
+    place = select(
+        table.c.id, literal(scope).label("scope"), table.c.created_at, table.c.seq
+    ).where(table.c.id == object_id)
     connection.execute(
-        insert(rows.tombstones).values(
-            id=row.id, scope=scope, created_at=row.created_at, seq=row.seq
-        )
+        insert(rows.tombstones).from_select(["id", "scope", "created_at", "seq"], place)
     )
 
 

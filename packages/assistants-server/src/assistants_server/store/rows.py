@@ -131,12 +131,13 @@ messages = Table(
     Column("added_by_run_id", String(64)),
     Column("tokens", Integer, nullable=False),
     Index(None, "thread_id", "seq"),
+    Index(None, "thread_id", "created_at", "seq"),
     Index(None, "run_id"),
     Index(None, "added_by_run_id"),
     sqlite_autoincrement=True,
 )
 
-_ACTIVE_RUN = text("status IN ({})".format(", ".join(f"'{s}'" for s in sorted(ACTIVE))))
+ACTIVE_RUN = text("status IN ({})".format(", ".join(f"'{s}'" for s in sorted(ACTIVE))))
 
 runs = Table(
     "runs",
@@ -180,21 +181,22 @@ runs = Table(
     Column("owner", String(64)),
     Column("lease_until", Float),
     Index(None, "thread_id", "seq"),
+    Index(None, "thread_id", "created_at", "seq"),
     UniqueConstraint("thread_id", "run_key"),
     # Invariant 1: one active run per thread, on every replica and process.
     Index(
         "uq_runs_active",
         "thread_id",
         unique=True,
-        sqlite_where=_ACTIVE_RUN,
-        postgresql_where=_ACTIVE_RUN,
+        sqlite_where=ACTIVE_RUN,
+        postgresql_where=ACTIVE_RUN,
     ),
     # What the sweeper reads: active runs alone, however many have ended.
     Index(
         "ix_runs_active",
         "lease_until",
-        sqlite_where=_ACTIVE_RUN,
-        postgresql_where=_ACTIVE_RUN,
+        sqlite_where=ACTIVE_RUN,
+        postgresql_where=ACTIVE_RUN,
     ),
     sqlite_autoincrement=True,
 )

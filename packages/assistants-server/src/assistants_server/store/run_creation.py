@@ -14,7 +14,7 @@ import sqlalchemy as sa
 from sqlalchemy import Connection
 
 from .. import errors, ids
-from ..domain.drafts import CarriedOutput, RunDraft, ThreadDraft
+from ..domain.drafts import CarriedOutput, MessageDraft, RunDraft, ThreadDraft
 from ..domain.records import Assistant, Message, Run, Step, Thread, Usage
 from . import (
     assistants,
@@ -27,7 +27,14 @@ from . import (
     thread_lock,
     threads,
 )
+from .prepared import Prepared
 from .run_endings import Ending, Outcome, Unstored
+
+_FROM_USER = Prepared(
+    sa.select(rows.messages.c.seq)
+    .where(rows.messages.c.thread_id == sa.bindparam("thread_id"), rows.messages.c.role == "user")
+    .limit(1)
+)
 
 
 class ThreadBusy(Exception):
@@ -72,7 +79,7 @@ def create_with_thread(
     assistant = assistants.get(connection, project_id, draft.assistant_id)
     thread = threads.create(connection, project_id, thread_draft, now=now)
     run = _run(thread.id, assistant, draft, now=now, claim=claim)
-    _check_content(connection, run)
+    _check_content(connection, run, thread_draft.messages)
     runs.insert(connection, run)
     return Created(run=run, thread=thread)
 
@@ -148,7 +155,7 @@ def create(
     for message in added:
         messages.insert(connection, replace(message, added_by_run_id=run.id))
     run = replace(run, first_position=_first_position(connection, run))
-    _check_content(connection, run)
+    _check_content(connection, run, draft.additional_messages)
     runs.insert(connection, run)
     _record_outputs(connection, run, outputs, after_position=before, now=now)
     return Created(run=run, ended=ended)
@@ -277,14 +284,8 @@ def _first_position(connection: Connection, run: Run) -> int:
     return first or 0
 
 
-def _check_content(connection: Connection, run: Run) -> None:
-    if run.instructions:
+def _check_content(connection: Connection, run: Run, added: Sequence[MessageDraft]) -> None:
+    if run.instructions or any(message.role == "user" for message in added):
         return
-    table = rows.messages
-    said = connection.execute(
-        sa.select(table.c.seq)
-        .where(table.c.thread_id == run.thread_id, table.c.role == "user")
-        .limit(1)
-    ).first()
-    if said is None:
+    if _FROM_USER.first(connection, {"thread_id": run.thread_id}) is None:
         raise errors.nothing_to_run_on()

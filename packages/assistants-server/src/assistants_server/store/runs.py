@@ -12,24 +12,39 @@ from dataclasses import asdict, replace
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy import Connection, Row
+from sqlalchemy import Connection
 
 from .. import errors
 from ..domain.records import Failure, Metadata, Page, Run, Usage
 from ..domain.run_state import ACTIVE, UPDATABLE, RunCause, run_after
 from . import pages, rows, thread_lock
 from .pages import Listing
+from .prepared import Prepared
 
 _table = rows.runs
 
-# Statements of the hot path are built once: building costs more than running them.
-_INSERT = sa.insert(_table)
-_ACTIVE_OF_THREAD = (
+_INSERT = Prepared(sa.insert(_table))
+_BY_ID = sa.select(_table).where(
+    _table.c.id == sa.bindparam("run_id"),
+    _table.c.thread_id == sa.bindparam("thread_id"),
+    _table.c.project_id == sa.bindparam("project_id"),
+)
+_GET = Prepared(_BY_ID)
+_LOCK = Prepared(_BY_ID.with_for_update())
+_BY_KEY = Prepared(
     sa.select(_table)
-    .where(_table.c.thread_id == sa.bindparam("thread_id"), _table.c.status.in_(ACTIVE))
+    .where(
+        _table.c.thread_id == sa.bindparam("thread_id"),
+        _table.c.run_key == sa.bindparam("run_key"),
+    )
     .with_for_update()
 )
-_HOLD = (
+_ACTIVE_OF_THREAD = Prepared(
+    sa.select(_table)
+    .where(_table.c.thread_id == sa.bindparam("thread_id"), rows.ACTIVE_RUN)
+    .with_for_update()
+)
+_HOLD = Prepared(
     sa.select(_table.c.seq)
     .where(
         _table.c.id == sa.bindparam("run_id"),
@@ -38,15 +53,23 @@ _HOLD = (
     )
     .with_for_update()
 )
-_MOVE = sa.update(_table).where(
-    _table.c.id == sa.bindparam("moved_id"),
-    _table.c.status == sa.bindparam("moved_from"),
-    _table.c.owner.is_not_distinct_from(sa.bindparam("moved_owner")),
+_MOVE = Prepared(
+    sa.update(_table).where(
+        _table.c.id == sa.bindparam("moved_id"),
+        _table.c.status == sa.bindparam("moved_from"),
+        _table.c.owner.is_not_distinct_from(sa.bindparam("moved_owner")),
+    )
 )
+_DEAD_KEY = Prepared(
+    sa.select(rows.ended_run_keys.c.run_key).where(
+        rows.ended_run_keys.c.thread_id == sa.bindparam("thread_id"),
+        rows.ended_run_keys.c.run_key == sa.bindparam("run_key"),
+    )
+)
+_BURY_KEY = Prepared(sa.insert(rows.ended_run_keys))
 
 
-def _record(row: Row[Any]) -> Run:
-    values = row._asdict()
+def _record(values: dict[str, Any]) -> Run:
     del values["seq"]
     values["usage"] = Usage(**values["usage"])
     if values["last_error"] is not None:
@@ -58,7 +81,7 @@ def insert(connection: Connection, run: Run) -> None:
     values = {field: getattr(run, field) for field in Run.__slots__}
     values["usage"] = asdict(run.usage)
     values["last_error"] = asdict(run.last_error) if run.last_error else None
-    connection.execute(_INSERT, values)
+    _INSERT.count(connection, values)
 
 
 def get(
@@ -69,38 +92,30 @@ def get(
     Raises:
         NotFound: the project has no such thread, or the thread no such run.
     """
-    query = sa.select(_table).where(
-        _table.c.id == run_id,
-        _table.c.thread_id == thread_id,
-        _table.c.project_id == project_id,
-    )
-    row = connection.execute(query.with_for_update() if lock else query).first()
-    if row is None:
+    place = {"run_id": run_id, "thread_id": thread_id, "project_id": project_id}
+    found = (_LOCK if lock else _GET).first(connection, place)
+    if found is None:
         thread_lock.check(connection, project_id, thread_id)
         raise errors.no_run(run_id)
-    return _record(row)
+    return _record(found)
 
 
 def by_id(connection: Connection, run_id: str) -> Run | None:
     """For the engine, which has no project: the run, unless it is gone with its thread."""
     row = connection.execute(sa.select(_table).where(_table.c.id == run_id)).first()
-    return None if row is None else _record(row)
+    return None if row is None else _record(row._asdict())
 
 
 def by_key(connection: Connection, thread_id: str, run_key: str) -> Run | None:
     """Extension ``run_key``: the thread's run of this name, locked."""
-    row = connection.execute(
-        sa.select(_table)
-        .where(_table.c.thread_id == thread_id, _table.c.run_key == run_key)
-        .with_for_update()
-    ).first()
-    return None if row is None else _record(row)
+    found = _BY_KEY.first(connection, {"thread_id": thread_id, "run_key": run_key})
+    return None if found is None else _record(found)
 
 
 def active(connection: Connection, thread_id: str) -> Run | None:
     """The run that locks the thread; its own row is locked in turn."""
-    row = connection.execute(_ACTIVE_OF_THREAD, {"thread_id": thread_id}).first()
-    return None if row is None else _record(row)
+    found = _ACTIVE_OF_THREAD.first(connection, {"thread_id": thread_id})
+    return None if found is None else _record(found)
 
 
 def list_page(connection: Connection, project_id: str, thread_id: str, page: Page) -> Listing[Run]:
@@ -139,8 +154,8 @@ def move(connection: Connection, run: Run, cause: RunCause, **values: Any) -> Ru
         for name, value in values.items()
     }
     where = {"moved_id": run.id, "moved_from": run.status, "moved_owner": run.owner}
-    changed = connection.execute(_MOVE, {**where, "status": status, **columns})
-    return replace(run, status=status, **values) if changed.rowcount else None
+    changed = _MOVE.count(connection, {**where, "status": status, **columns})
+    return replace(run, status=status, **values) if changed else None
 
 
 def hold(connection: Connection, run: Run) -> bool:
@@ -149,8 +164,7 @@ def hold(connection: Connection, run: Run) -> bool:
         thread_lock.hold(connection, run.project_id, run.thread_id)
     except errors.NotFound:
         return False
-    row = connection.execute(_HOLD, {"run_id": run.id, "run_owner": run.owner}).first()
-    return row is not None
+    return _HOLD.first(connection, {"run_id": run.id, "run_owner": run.owner}) is not None
 
 
 def renew(connection: Connection, owner: str, *, lease_until: float) -> None:
@@ -178,7 +192,7 @@ def overdue(connection: Connection, *, now: float, limit: int) -> Sequence[Run]:
         .where(_table.c.status.in_(ACTIVE), _table.c.expires_at <= now)
         .limit(limit)
     )
-    return [_record(row) for row in found]
+    return [_record(row._asdict()) for row in found]
 
 
 def orphans(
@@ -190,7 +204,7 @@ def orphans(
     found = connection.execute(
         sa.select(_table).where(_table.c.status.in_(ACTIVE), lost).limit(limit)
     )
-    return [_record(row) for row in found]
+    return [_record(row._asdict()) for row in found]
 
 
 def count_active(connection: Connection) -> dict[str, int]:
@@ -233,16 +247,10 @@ def claim(connection: Connection, run: Run, *, owner: str, lease_until: float) -
 
 def is_dead_key(connection: Connection, thread_id: str, run_key: str) -> bool:
     """Extension ``end_runs``: the name was ended, its request must be refused."""
-    keys = rows.ended_run_keys
-    query = sa.select(keys.c.run_key).where(
-        keys.c.thread_id == thread_id, keys.c.run_key == run_key
-    )
-    return connection.execute(query).first() is not None
+    return _DEAD_KEY.first(connection, {"thread_id": thread_id, "run_key": run_key}) is not None
 
 
 def bury_key(connection: Connection, thread_id: str, run_key: str) -> None:
     """Extension ``end_runs``: refuse every later request with this name."""
     if not is_dead_key(connection, thread_id, run_key):
-        connection.execute(
-            sa.insert(rows.ended_run_keys).values(thread_id=thread_id, run_key=run_key)
-        )
+        _BURY_KEY.count(connection, {"thread_id": thread_id, "run_key": run_key})

@@ -7,25 +7,28 @@ from dataclasses import asdict
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy import Connection, Row
+from sqlalchemy import Connection
 
 from .. import errors
 from ..domain.records import Failure, Page, Step, Usage
 from . import pages, rows, runs
 from .pages import Listing
+from .prepared import Prepared
 
 _table = rows.steps
 
-_INSERT = sa.insert(_table)
-_SAVE = sa.update(_table).where(
-    _table.c.id == sa.bindparam("saved_id"), _table.c.status == "in_progress"
+_INSERT = Prepared(sa.insert(_table))
+_SAVE = Prepared(
+    sa.update(_table).where(
+        _table.c.id == sa.bindparam("saved_id"), _table.c.status == "in_progress"
+    )
 )
-_IN_PROGRESS = (
+_IN_PROGRESS = Prepared(
     sa.select(_table)
     .where(_table.c.run_id == sa.bindparam("run_id"), _table.c.status == "in_progress")
     .order_by(_table.c.seq)
 )
-_ANSWERED = (
+_FINISHED_CALLS = (
     sa.select(_table)
     .where(
         _table.c.thread_id == sa.bindparam("thread_id"),
@@ -35,10 +38,11 @@ _ANSWERED = (
     )
     .order_by(_table.c.after_position, _table.c.seq)
 )
+_OF_THREAD = Prepared(_FINISHED_CALLS)
+_OF_RUN = Prepared(_FINISHED_CALLS.where(_table.c.run_id == sa.bindparam("run_id")))
 
 
-def _record(row: Row[Any]) -> Step:
-    values = row._asdict()
+def _record(values: dict[str, Any]) -> Step:
     del values["seq"]
     if values["usage"] is not None:
         values["usage"] = Usage(**values["usage"])
@@ -55,13 +59,12 @@ def _values(step: Step) -> dict[str, Any]:
 
 
 def insert(connection: Connection, step: Step) -> None:
-    connection.execute(_INSERT, _values(step))
+    _INSERT.count(connection, _values(step))
 
 
 def save(connection: Connection, step: Step) -> bool:
     """Write a step in progress as it now is; ``False`` if it had ended already."""
-    changed = connection.execute(_SAVE, {"saved_id": step.id, **_values(step)})
-    return changed.rowcount > 0
+    return _SAVE.count(connection, {"saved_id": step.id, **_values(step)}) > 0
 
 
 def get(connection: Connection, project_id: str, thread_id: str, run_id: str, step_id: str) -> Step:
@@ -74,7 +77,7 @@ def get(connection: Connection, project_id: str, thread_id: str, run_id: str, st
     ).first()
     if row is None:
         raise errors.no_step(step_id)
-    return _record(row)
+    return _record(row._asdict())
 
 
 def list_page(
@@ -88,7 +91,7 @@ def list_page(
 def by_id(connection: Connection, step_id: str) -> Step | None:
     """For the engine, which has no project."""
     row = connection.execute(sa.select(_table).where(_table.c.id == step_id)).first()
-    return None if row is None else _record(row)
+    return None if row is None else _record(row._asdict())
 
 
 def of_run(connection: Connection, run_id: str) -> Sequence[Step]:
@@ -96,23 +99,22 @@ def of_run(connection: Connection, run_id: str) -> Sequence[Step]:
     found = connection.execute(
         sa.select(_table).where(_table.c.run_id == run_id).order_by(_table.c.seq)
     )
-    return [_record(row) for row in found]
+    return [_record(row._asdict()) for row in found]
 
 
 def in_progress(connection: Connection, run_id: str) -> Sequence[Step]:
     """The run's open step, if there is one."""
-    found = connection.execute(_IN_PROGRESS, {"run_id": run_id})
-    return [_record(row) for row in found]
+    return [_record(found) for found in _IN_PROGRESS.all(connection, {"run_id": run_id})]
 
 
 def finished_calls(
     connection: Connection, thread_id: str, *, from_position: int, run_id: str | None
 ) -> Sequence[Step]:
     """Answered tool turns at or behind ``from_position``, oldest first; of one run, if given."""
-    query = _ANSWERED if run_id is None else _ANSWERED.where(_table.c.run_id == run_id)
     place = {"thread_id": thread_id, "from_position": from_position}
-    found = connection.execute(query, place)
-    return [_record(row) for row in found]
+    if run_id is None:
+        return [_record(found) for found in _OF_THREAD.all(connection, place)]
+    return [_record(found) for found in _OF_RUN.all(connection, {**place, "run_id": run_id})]
 
 
 def answered(connection: Connection, thread_id: str, call_ids: Sequence[str]) -> set[str]:

@@ -7,13 +7,15 @@ from sqlalchemy import Connection
 
 from .. import errors
 from . import rows
+from .prepared import Prepared
 
 _table = rows.threads
 
-_CHECK = sa.select(_table.c.seq).where(
+_FIND = sa.select(_table.c.seq).where(
     _table.c.id == sa.bindparam("thread_id"), _table.c.project_id == sa.bindparam("project_id")
 )
-_LOCK = _CHECK.with_for_update()
+_CHECK = Prepared(_FIND)
+_LOCK = Prepared(_FIND.with_for_update())
 
 
 def hold(connection: Connection, project_id: str, thread_id: str) -> None:
@@ -22,7 +24,7 @@ def hold(connection: Connection, project_id: str, thread_id: str) -> None:
     Raises:
         NotFound: the project has no such thread.
     """
-    _find(connection, project_id, thread_id, lock=True)
+    _find(connection, _LOCK, project_id, thread_id)
 
 
 def check(connection: Connection, project_id: str, thread_id: str) -> None:
@@ -31,10 +33,9 @@ def check(connection: Connection, project_id: str, thread_id: str) -> None:
     Raises:
         NotFound: the project has no such thread.
     """
-    _find(connection, project_id, thread_id, lock=False)
+    _find(connection, _CHECK, project_id, thread_id)
 
 
-def _find(connection: Connection, project_id: str, thread_id: str, *, lock: bool) -> None:
-    place = {"thread_id": thread_id, "project_id": project_id}
-    if connection.execute(_LOCK if lock else _CHECK, place).first() is None:
+def _find(connection: Connection, query: Prepared, project_id: str, thread_id: str) -> None:
+    if query.first(connection, {"thread_id": thread_id, "project_id": project_id}) is None:
         raise errors.no_thread(thread_id)

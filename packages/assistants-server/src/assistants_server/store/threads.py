@@ -6,33 +6,29 @@ from collections.abc import Mapping
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy import Connection, Row
+from sqlalchemy import Connection
 
 from .. import errors, ids
 from ..domain.drafts import ThreadDraft
 from ..domain.records import Metadata, Page, Thread
 from . import attachments, messages, pages, rows, runs, signals, thread_lock
 from .pages import Listing
+from .prepared import Prepared
 
 _table = rows.threads
 _pairs = rows.thread_metadata
 
-_INSERT = sa.insert(_table)
+_INSERT = Prepared(sa.insert(_table))
+_ONE = Prepared(
+    sa.select(_table).where(
+        _table.c.id == sa.bindparam("thread_id"), _table.c.project_id == sa.bindparam("project_id")
+    )
+)
 
 
-def _record(row: Row[Any]) -> Thread:
-    values = row._asdict()
+def _record(values: dict[str, Any]) -> Thread:
     del values["seq"]
     return Thread(**values)
-
-
-def _find(connection: Connection, project_id: str, thread_id: str) -> Row[Any]:
-    row = connection.execute(
-        sa.select(_table).where(_table.c.id == thread_id, _table.c.project_id == project_id)
-    ).first()
-    if row is None:
-        raise errors.no_thread(thread_id)
-    return row
 
 
 def create(connection: Connection, project_id: str, draft: ThreadDraft, *, now: int) -> Thread:
@@ -51,12 +47,15 @@ def create(connection: Connection, project_id: str, draft: ThreadDraft, *, now: 
 
 
 def insert(connection: Connection, thread: Thread) -> None:
-    connection.execute(_INSERT, {field: getattr(thread, field) for field in Thread.__slots__})
+    _INSERT.count(connection, {field: getattr(thread, field) for field in Thread.__slots__})
     _index(connection, thread)
 
 
 def get(connection: Connection, project_id: str, thread_id: str) -> Thread:
-    return _record(_find(connection, project_id, thread_id))
+    found = _ONE.first(connection, {"thread_id": thread_id, "project_id": project_id})
+    if found is None:
+        raise errors.no_thread(thread_id)
+    return _record(found)
 
 
 def update(
@@ -75,11 +74,11 @@ def update(
 
 def delete(connection: Connection, project_id: str, thread_id: str) -> str | None:
     """With its messages, runs and steps; returns the run that was active. Files stay."""
-    row = _find(connection, project_id, thread_id)
+    thread_lock.check(connection, project_id, thread_id)
     active = runs.active(connection, thread_id)
     if active is not None:
         signals.touch(connection, active.id)
-    pages.bury(connection, row, scope=project_id)
+    pages.bury(connection, _table, thread_id, scope=project_id)
     pages.forget(connection, scope=thread_id)
     connection.execute(sa.delete(_table).where(_table.c.id == thread_id))
     return None if active is None else active.id

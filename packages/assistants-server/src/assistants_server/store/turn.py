@@ -6,14 +6,19 @@ cancelled, ended by another request, taken over, or deleted with its thread. Not
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from functools import wraps
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from sqlalchemy import Connection
 
 from ..domain.records import JsonObject, Message, Run, Step, Usage
-from . import messages, runs, steps
+from . import conversation, messages, runs, steps
+from .conversation import Conversation, View
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,9 +30,46 @@ class Growth:
     pieces: int
 
 
-def start(connection: Connection, run: Run, *, now: int) -> Run | None:
-    """``queued`` becomes ``in_progress``; ``started_at`` is stamped anew on every re-entry."""
-    return runs.move(connection, run, "start", started_at=now)
+@dataclass(frozen=True, slots=True)
+class Begun:
+    """A turn of ``run``, which is now in progress.
+
+    ``shown`` is what the model is to see of a thread so short that it was read along the way.
+    """
+
+    run: Run
+    shown: Conversation | None
+
+
+def begin(connection: Connection, run: Run, view: View, *, now: int) -> Begun | None:
+    """``started_at`` is stamped anew on every re-entry."""
+    started = runs.move(connection, run, "start", started_at=now)
+    if started is None:
+        return None
+    return Begun(started, conversation.read_short(connection, started, view))
+
+
+def made_and_begun(
+    make: Callable[Concatenate[Connection, P], T],
+    run_of: Callable[[T], Run],
+    view: View,
+    *,
+    now: int,
+) -> Callable[Concatenate[Connection, P], tuple[T, Begun | None]]:
+    """Begin the turn in the transaction that makes or resumes its run.
+
+    One commit and one read less before the model is asked. What ``make`` returns still shows the
+    run as it was made, ``queued``, because that is what clients are told first.
+    """
+
+    @wraps(make)
+    def store(
+        connection: Connection, /, *args: P.args, **kwargs: P.kwargs
+    ) -> tuple[T, Begun | None]:
+        made = make(connection, *args, **kwargs)
+        return made, begin(connection, run_of(made), view, now=now)
+
+    return store
 
 
 def open_message(
@@ -42,24 +84,18 @@ def open_message(
     return message, step
 
 
-def close_message(
-    connection: Connection, run: Run, message: Message, step: Step
-) -> tuple[Message, Step] | None:
-    """The turn goes on with tool calls: message and step are complete.
+def open_calls(
+    connection: Connection, run: Run, step: Step, *, said: tuple[Message, Step] | None
+) -> Step | None:
+    """The first tool call of the turn; what it ``said`` before, with the step of it, is complete.
 
-    The turn's usage is not known yet and is counted on the tool step that follows.
+    The turn's usage is not known yet and is counted on the tool step.
     """
     if not runs.hold(connection, run):
         return None
-    messages.close(connection, message)
-    steps.save(connection, step)
-    return message, step
-
-
-def open_calls(connection: Connection, run: Run, step: Step) -> Step | None:
-    """The first tool call of the turn."""
-    if not runs.hold(connection, run):
-        return None
+    if said is not None:
+        messages.close(connection, said[0])
+        steps.save(connection, said[1])
     step = replace(step, after_position=messages.newest_position(connection, run.thread_id))
     steps.insert(connection, step)
     return step

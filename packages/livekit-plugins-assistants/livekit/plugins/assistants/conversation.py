@@ -15,7 +15,7 @@ import openai
 from livekit.agents.llm import ChatContext, ImageContent
 
 from . import delivery
-from .errors import code_of, is_missing, to_livekit, translatable
+from .errors import AssistantError, code_of, is_missing, to_livekit, translatable
 from .images import ImageStore
 from .ledger import Ledger
 from .log import logger
@@ -23,7 +23,7 @@ from .matching import Policy
 from .options import AssistantOptions, Conduct
 from .plan import Changes, NewRun, Plan, Submit, plan, settle
 from .resources import Assistant, LoadedThread, find_assistant, find_thread
-from .server import Server
+from .server import Server, side_by_side
 from .snapshot import Entry, Projection, Snapshot
 from .turns import Turns
 
@@ -50,6 +50,9 @@ class Conversation:
         self._options = options
         self._conduct = conduct
         self._server: Server | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self.closing = False  # no more turns
+        self._closed = False
         self._resolving: asyncio.Task[None] | None = None
         self._thread_was_there = False
         self._stale = False
@@ -75,10 +78,18 @@ class Conversation:
     def plan(self, snapshot: Snapshot) -> Plan:
         return plan(snapshot, self.ledger, self.turns.fates(self.ledger), self.policy)
 
-    async def refresh(self, snapshot: Snapshot) -> None:
+    async def refresh(self, entries: Sequence[Entry], *, patience: float) -> None:
         """Read the thread again, if changes to it broke off half-way."""
-        if self._stale:
-            await self._reload(snapshot.entries)
+        if not self._stale:
+            return
+        try:
+            if self.server.extensions:
+                async for ledger in delivery.confirm(self.server, self.ledger, patience=patience):
+                    self.ledger = ledger
+            await self._reload(entries)
+        except openai.NotFoundError as error:
+            if not await self._thread_is_gone(error):
+                raise
 
     async def prepare(
         self,
@@ -130,6 +141,9 @@ class Conversation:
         ):
             self.ledger = ledger
         self._stale = False
+        ids = {one.item_id: one.message_id for one in self.ledger.held}
+        for entry in changes.messages:
+            self.note_files(ids[entry.item_id], entry)
         self.messages_deleted(changes.deletes)
 
     async def _reload(self, entries: Sequence[Entry]) -> None:
@@ -137,10 +151,10 @@ class Conversation:
         self.ledger = await delivery.reload(self.server, self.ledger, items)
         self._stale = False
 
-    async def recover(self, error: Exception, snapshot: Snapshot, decided: Plan) -> bool:
+    async def recover(self, error: Exception, snapshot: Snapshot, decided: Plan | None) -> bool:
         """After a refusal: put right what we had wrong. False: it is final."""
-        if is_missing(error, "thread"):
-            return await self._thread_is_gone(error)
+        if await self._thread_is_gone(error):
+            return True
         if is_missing(error, "assistant") and self._options.create_options is not None:
             self.assistant = await find_assistant(self.server, self._options)
             return True
@@ -154,7 +168,7 @@ class Conversation:
 
     async def _thread_is_gone(self, error: Exception) -> bool:
         """Deleted underneath: go on with a new thread, which gets what the context still has."""
-        if not self._thread_was_there:
+        if not is_missing(error, "thread") or not self._thread_was_there:
             return False
         logger.warning(
             "the conversation's thread is gone; going on with a new one",
@@ -179,16 +193,29 @@ class Conversation:
 
     # assistant and thread -----------------------------------------------------------------------
 
-    async def ready(self) -> None:
-        """Find assistant and thread, once; every caller gets the same result or failure."""
+    def check(self, *, turn: bool = False) -> None:
+        """Refuse what cannot work, before anything waits: locks and connections are one loop's."""
+        if self._closed or (turn and self.closing):
+            raise AssistantError("This AssistantLLM is closed.")
+        loop = asyncio.get_running_loop()
+        self._loop = self._loop or loop
+        if self._loop is not loop:
+            raise AssistantError(
+                "This AssistantLLM has been used on another event loop. Make one for each loop."
+            )
+
+    async def ready(self, *, patience: float | None = None) -> None:
+        """Find assistant and thread, once; every caller gets the same result or failure. Finding
+        goes on when one of them has no more patience."""
+        self.check()
         if self._server is not None and self.assistant is not None and self.ledger.thread_id:
             return
-        if self._resolving is None:
+        if self._resolving is None or self._resolving.done():
             self._resolving = asyncio.create_task(self._resolve(), name="assistants.resolve")
             self._resolving.add_done_callback(_take_notice)
         resolving = self._resolving
         try:
-            await asyncio.shield(resolving)
+            await asyncio.wait_for(asyncio.shield(resolving), patience)
         finally:
             if resolving.done() and self._resolving is resolving:
                 self._resolving = None
@@ -199,7 +226,7 @@ class Conversation:
         find = find_thread(
             self._server, thread_id=self.thread_id, thread_key=self._conduct.thread_key
         )
-        self.assistant, thread = await gather_or_cancel(
+        self.assistant, thread = await side_by_side(
             find_assistant(self._server, self._options), find
         )
         self._adopt(thread)
@@ -209,25 +236,35 @@ class Conversation:
             thread_id=thread.id,
             held=thread.base,
             complete=thread.complete,
+            removed=self.ledger.removed,
             in_use=self.ledger.in_use,
         )
         self.thread_id = thread.id
         self._thread_was_there = True
-        if self._options.load_options is not None:
+        self._stale = False
+        # As the old module did. A key's thread is found by its key: the options may be shared.
+        if self._options.load_options is not None and self._conduct.thread_key is None:
             self._options.load_options.thread_id = thread.id
 
     # what no later turn carries -----------------------------------------------------------------
 
     async def sync(self, history: ChatContext) -> None:
         """Make the thread equal to ``history``."""
+        self.check()
         async with self.lock:
             await self.ready()
-            await self._sync(history)
+            try:
+                await self._sync(history)
+            except openai.NotFoundError as error:
+                if not await self._thread_is_gone(error):
+                    raise
+                await self._sync(history)
 
     async def _sync(self, history: ChatContext | None, *, closing: bool = False) -> None:
         """Without a history only what is known to be unsaid goes."""
         picture = self.turns.picture(history) if history is not None else None
         entries = picture.entries if picture is not None else None
+        await self.refresh(entries or (), patience=CLOSING_PATIENCE)
         if self.ledger.runs:
             if self.turns.wait_for_a_tool(self.ledger) and not closing:
                 return  # its outputs are still to come, and a later turn or sync brings the rest
@@ -269,6 +306,7 @@ class Conversation:
 
     async def aclose(self) -> None:
         """Flush what is known, wait for what is under way, and free the server's objects."""
+        self.closing = True
         self.turns.close()
         try:
             if self._server is not None and self.ledger.thread_id:
@@ -287,10 +325,9 @@ class Conversation:
                 task.cancel()
             if late:
                 await asyncio.wait(late)
+        self._closed = True
         if self._conduct.delete_files == "on_close" and self._server is not None:
-            await asyncio.gather(
-                *(self._delete_file(one) for one in set(self.images.files.values()))
-            )
+            await side_by_side(*(self._delete_file(one) for one in set(self.images.files.values())))
 
     async def _flush(self) -> None:
         async with self.lock:
@@ -323,16 +360,3 @@ def _take_notice(task: asyncio.Task[None]) -> None:
     """Whoever awaits it gets the failure; when nobody does, asyncio need not complain."""
     if not task.cancelled():
         task.exception()
-
-
-async def gather_or_cancel(
-    first: Coroutine[Any, Any, Assistant], second: Coroutine[Any, Any, LoadedThread]
-) -> tuple[Assistant, LoadedThread]:
-    """Both side by side; the failure of one ends the other."""
-    one, two = asyncio.create_task(first), asyncio.create_task(second)
-    try:
-        return await one, await two
-    finally:
-        for task in (one, two):
-            task.cancel()
-        await asyncio.wait({one, two})

@@ -10,18 +10,19 @@ from __future__ import annotations
 import asyncio
 import functools
 import json
+import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
 import openai
 
-from .errors import is_busy
-from .ledger import Held, Ledger, OpenRun
+from .errors import is_busy, is_missing, is_refusal
+from .ledger import Adding, Held, Ledger, OpenRun
 from .messages import ITEM_ID, answers_as_text, parts_of, wire_content, wire_message
 from .plan import Changes, NewRun, Scratch, Submit, added, fingerprint
 from .resources import Assistant
-from .server import Json, Server
+from .server import Json, Server, side_by_side
 from .snapshot import Answer, Snapshot, digest
 from .tools import merge_hosted
 
@@ -176,6 +177,21 @@ async def store_outputs(server: Server, ledger: Ledger, answers: Sequence[Answer
     return ledger
 
 
+async def confirm(server: Server, ledger: Ledger, *, patience: float) -> AsyncIterator[Ledger]:
+    """Send what may have been added once more, under its key: it is there afterwards, once, also
+    if the first request arrives only later. For servers that honour the key."""
+    for item_id, one in ledger.adding.items():
+        try:
+            made = await _add(server, ledger.thread_id, one, patience=patience)
+        except openai.APIStatusError as error:
+            if not is_refusal(error) or is_busy(error) or is_missing(error, "thread"):
+                raise
+            ledger = ledger.refuses(item_id)
+        else:
+            ledger = ledger.holds(item_id, made["id"])
+        yield ledger
+
+
 async def reload(server: Server, ledger: Ledger, items: frozenset[str]) -> Ledger:
     """The ledger put right by what the thread really holds, back to its base.
 
@@ -195,6 +211,7 @@ async def reload(server: Server, ledger: Ledger, items: frozenset[str]) -> Ledge
     messages = {message["id"]: message for message in reversed(found)}
     runs = {run.run_id: run for run in ledger.runs if run.run_id is not None}
     known = {message: one for one in ledger.held for message in one.message_ids}
+    adding = dict(ledger.adding)
 
     held = [one for one in ledger.held if one.turn is None]
     for message_id, message in messages.items():
@@ -203,11 +220,13 @@ async def reload(server: Server, ledger: Ledger, items: frozenset[str]) -> Ledge
             if one.turn is not None and one.message_id == message_id:
                 held.append(_as_stored(one, messages))
             continue
-        item_id = (message.get("metadata") or {}).get(ITEM_ID)
+        item_id: str | None = (message.get("metadata") or {}).get(ITEM_ID)
         run = runs.get(message.get("run_id") or "")
-        if item_id in items or run is not None:
+        if item_id is not None and (sent := adding.pop(item_id, None)):
+            held.append(replace(sent.held, message_id=message_id))
+        elif item_id in items or run is not None:
             held.append(_found(message, item_id, run))
-    return replace(ledger, held=tuple(held))
+    return replace(ledger, held=tuple(held), adding=adding)
 
 
 async def apply(
@@ -224,19 +243,36 @@ async def apply(
     """Carry changes out one by one; what comes is the ledger after each."""
     path = f"/threads/{ledger.thread_id}/messages"
     if changes.deletes:
-        await asyncio.gather(*(_delete(server, f"{path}/{one}") for one in changes.deletes))
+        await side_by_side(*(_delete(server, f"{path}/{one}") for one in changes.deletes))
     ledger = replace(ledger, held=changes.held, removed=ledger.removed | changes.removed)
     yield ledger
     for edit in changes.edits:
         content = wire_content(edit.entry, files)
         await server.request("POST", f"{path}/{edit.message_id}", body={"content": content})
     for entry in changes.messages:
-        send = functools.partial(server.request, "POST", path, body=wire_message(entry, files))
-        made = await when_free(send, patience=patience)
-        ledger = ledger.with_held(
-            added(entry, made["id"], changes, turn=turn, view=view, committed=committed)
-        )
+        held = added(entry, "", changes, turn=turn, view=view, committed=committed)
+        adding = Adding(key=uuid.uuid4().hex, body=wire_message(entry, files), held=held)
+        ledger = ledger.sends(entry.item_id, adding)
         yield ledger
+        try:
+            made = await _add(server, ledger.thread_id, adding, patience=patience)
+        except openai.APIStatusError as error:
+            if is_refusal(error):
+                yield ledger.refuses(entry.item_id)
+            raise
+        ledger = ledger.holds(entry.item_id, made["id"])
+        yield ledger
+
+
+async def _add(server: Server, thread_id: str, adding: Adding, *, patience: float) -> Json:
+    send = functools.partial(
+        server.request,
+        "POST",
+        f"/threads/{thread_id}/messages",
+        body=adding.body,
+        idempotency_key=adding.key,
+    )
+    return await when_free(send, patience=patience)
 
 
 async def when_free(send: Callable[[], Awaitable[T]], *, patience: float) -> T:

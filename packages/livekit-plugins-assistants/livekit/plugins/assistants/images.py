@@ -12,7 +12,7 @@ from openai.types import FileObject
 from .log import logger
 from .messages import remember_file
 from .options import OnFileUploaded, OnFileUploadedInfo
-from .server import Server
+from .server import Server, side_by_side
 from .snapshot import Entry, Image
 
 _ENDINGS = {"image/jpeg": "jpg", "image/png": "png", "image/webp": "webp", "image/gif": "gif"}
@@ -41,7 +41,7 @@ class ImageStore:
             and part.key in images
         }
         if missing:
-            await asyncio.gather(*(self._upload(server, key, images[key]) for key in missing))
+            await side_by_side(*(self._upload(server, key, images[key]) for key in missing))
 
     def of(self, entries: Iterable[Entry]) -> set[str]:
         """The uploaded files that these entries show."""
@@ -70,10 +70,13 @@ class ImageStore:
         file: FileObject = await server.upload(name, data.data_bytes, mime)
         self.files[key] = file.id
         remember_file(image, file.id)
-        if self._on_file_uploaded is not None:
-            self._on_file_uploaded(
-                OnFileUploadedInfo(type="image", original_file=image, openai_file_object=file)
-            )
+        if self._on_file_uploaded is None:
+            return
+        info = OnFileUploadedInfo(type="image", original_file=image, openai_file_object=file)
+        try:
+            self._on_file_uploaded(info)
+        except Exception:  # a listener's mistake must not end the turn
+            logger.exception("on_file_uploaded failed", extra={"file_id": file.id})
 
 
 def _encode(image: ImageContent) -> SerializedImage:

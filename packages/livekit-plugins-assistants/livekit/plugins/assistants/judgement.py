@@ -49,12 +49,12 @@ class Present:
 
     def before(self, held: Held) -> tuple[str, ...]:
         """What this agent's contexts showed before it. A reply that none has shown yet stands
-        behind the context it answered."""
+        behind the context it answered; anything else that none has shown was never this agent's."""
         if held.item_id is not None and held.item_id in self.order:
             return self.order[: self.order.index(held.item_id)]
         if held.view is None and held.item_id in self.nobodys:
             return self.nobodys[: self.nobodys.index(held.item_id)]
-        if held.turn is None:
+        if held.turn is None or not held.written:
             return ()
         known = [n for n, item in enumerate(self.order) if self.brought.get(item, 0) <= held.turn]
         return self.order[: known[-1] + 1] if known else ()

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from typing import Any, Literal
 
 from .snapshot import Entry, Role
 
@@ -68,15 +68,27 @@ class OpenRun:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Adding:
+    """A message that was sent to be added, as long as no answer has come: the thread may hold it,
+    or hold it later. ``key`` makes sending ``body`` again harmless, where the server knows it."""
+
+    key: str
+    body: Mapping[str, Any]
+    held: Held
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Ledger:
     """``held`` is in the thread's order. ``order`` is, for each agent, the order in which its
-    contexts showed the items. ``answered`` are the tool calls whose outputs the thread has."""
+    contexts showed the items. ``answered`` are the tool calls whose outputs the thread has;
+    ``adding``, by item id, what a message request without an answer may have added."""
 
     thread_id: str = ""
     held: tuple[Held, ...] = ()
     runs: tuple[OpenRun, ...] = ()
     answered: Mapping[str, int | None] = field(default_factory=dict)
     order: Mapping[int | None, tuple[str, ...]] = field(default_factory=dict)
+    adding: Mapping[str, Adding] = field(default_factory=dict)
     removed: frozenset[str] = frozenset()  # items taken out on purpose; a history still has them
     complete: bool = True  # every message of the base is in `held`
     fresh: bool = True  # nothing was sent since the thread was loaded
@@ -136,6 +148,19 @@ class Ledger:
         gone = frozenset(keys)
         return replace(self, runs=tuple(run for run in self.runs if run.key not in gone))
 
+    def sends(self, item_id: str, adding: Adding) -> Ledger:
+        return replace(self, adding={**self.adding, item_id: adding})
+
+    def refuses(self, item_id: str) -> Ledger:
+        """The server said no to what was being added."""
+        return replace(self, adding={k: v for k, v in self.adding.items() if k != item_id})
+
+    def holds(self, item_id: str, message_id: str) -> Ledger:
+        """The server has answered: this is the message of the item that was being added."""
+        adding = dict(self.adding)
+        held = replace(adding.pop(item_id).held, message_id=message_id)
+        return replace(self.with_held(held), adding=adding)
+
     def with_held(self, held: Held) -> Ledger:
         """Change the entry of this message, or append it."""
         for index, one in enumerate(self.held):
@@ -153,11 +178,13 @@ class Fates:
 
     ``over``: their speech has ended. ``discarded``: never spoken and never will be. ``told``: the
     session that says what it committed is at hand, so what ``history`` lacks was not committed.
+    ``sessions``: whose turns they were.
     """
 
     over: frozenset[int] = frozenset()
     discarded: frozenset[int] = frozenset()
     told: frozenset[int] = frozenset()
+    sessions: Mapping[int, int] = field(default_factory=dict)
     history: Mapping[str, Entry] = field(default_factory=dict)  # by item id
     replies: Mapping[str, Entry] = field(default_factory=dict)  # by the message id of the stamp
     said: Mapping[str, Entry] = field(default_factory=dict)  # unstamped replies, by digest
@@ -179,7 +206,12 @@ def fates_of(
     over: Iterable[int] = (),
     discarded: Iterable[int] = (),
     told: Iterable[int] = (),
+    sessions: Mapping[int, int] | None = None,
+    bound: Iterable[str] = (),
 ) -> Fates:
+    """``bound``: items whose messages are known. They are no evidence that another message with the
+    same words was spoken."""
+    known = frozenset(bound)
     replies = {
         message_id: entry
         for entry in history
@@ -190,9 +222,14 @@ def fates_of(
         over=frozenset(over),
         discarded=frozenset(discarded),
         told=frozenset(told),
+        sessions=sessions or {},
         history={entry.item_id: entry for entry in history},
         replies=replies,
-        said={e.digest: e for e in history if e.role == "assistant" and not e.message_ids},
+        said={
+            entry.digest: entry
+            for entry in history
+            if entry.role == "assistant" and not entry.message_ids and entry.item_id not in known
+        },
     )
 
 

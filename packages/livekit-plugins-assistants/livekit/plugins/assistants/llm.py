@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import os
+import weakref
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import urlparse
 
 import httpx2
 import openai
-from livekit.agents import APIConnectOptions, APIError, llm
+from livekit.agents import APIConnectOptions, llm
 from livekit.agents.llm import ChatContext, Tool, ToolChoice
 from livekit.agents.types import (
     DEFAULT_API_CONNECT_OPTIONS,
@@ -22,9 +23,9 @@ from typing_extensions import Self
 
 from assistants_server.settings import Settings
 
+from .attachment import Attachment
 from .conversation import Conversation
 from .errors import AssistantError, to_livekit, translatable
-from .log import logger
 from .messages import chat_context
 from .options import (
     AssistantOptions,
@@ -40,7 +41,7 @@ from .stream import AssistantLLMStream
 from .tools import wire_tool_choice, wire_tools
 
 if TYPE_CHECKING:
-    from livekit.agents import AgentSession, ConversationItemAddedEvent
+    from livekit.agents import AgentSession
 
     from assistants_server.embedded import EmbeddedServer
 
@@ -145,7 +146,8 @@ class AssistantLLM(llm.LLM[Literal["metrics_collected", "error"]]):
         self._strict_tool_schema = strict_tool_schema
         self._embedded: EmbeddedServer | None = None
         self._closed = False
-        self._attachments: list[_Attachment] = []
+        self._attachments: list[Attachment] = []
+        self._streams: weakref.WeakSet[AssistantLLMStream] = weakref.WeakSet()
         self._conversation = Conversation(
             connect=self._connect,
             options=assistant_opts,
@@ -204,7 +206,7 @@ class AssistantLLM(llm.LLM[Literal["metrics_collected", "error"]]):
         if is_given(extra_kwargs):
             settings.update(extra_kwargs)
         snapshot, images = self._conversation.turns.take(chat_ctx, settings)
-        return AssistantLLMStream(
+        stream = AssistantLLMStream(
             self,
             conversation=self._conversation,
             snapshot=snapshot,
@@ -214,6 +216,8 @@ class AssistantLLM(llm.LLM[Literal["metrics_collected", "error"]]):
             conn_options=conn_options,
             idle_timeout=self._conduct.idle_timeout,
         )
+        self._streams.add(stream)
+        return stream
 
     async def _prewarm_impl(self) -> None:
         """Find assistant and thread, which also warms the connection."""
@@ -221,23 +225,27 @@ class AssistantLLM(llm.LLM[Literal["metrics_collected", "error"]]):
         await self._conversation.ready()
 
     async def aclose(self) -> None:
-        """Undo what is known to be unsaid, wait for clean-up under way, close what was made here.
+        """End what streams, undo what is known to be unsaid, wait for clean-up under way, close
+        what was made here.
 
         LiveKit does not call it: ``ctx.add_shutdown_callback(llm.aclose)``, or ``async with``.
         """
         if self._closed:
             return
-        self._closed = True
-        for attachment in self._attachments:
-            await attachment.aclose()
-        await super().aclose()
-        await self._conversation.aclose()
-        if self._client is not None and self._client is not self._given_client:
-            await self._client.close()
-        if self._embedded is not None:
-            from assistants_server import embedded
+        self._closed = self._conversation.closing = True
+        try:
+            await asyncio.gather(*(one.aclose() for one in self._streams if not one.done))
+            for attachment in list(self._attachments):
+                await attachment.aclose()
+            await super().aclose()
+            await self._conversation.aclose()
+        finally:
+            if self._client is not None and self._client is not self._given_client:
+                await self._client.close()
+            if self._embedded is not None:
+                from assistants_server import embedded
 
-            await embedded.release(self._embedded)
+                await embedded.release(self._embedded)
 
     async def __aenter__(self) -> Self:
         return self
@@ -292,7 +300,8 @@ class AssistantLLM(llm.LLM[Literal["metrics_collected", "error"]]):
     def attach(self, session: AgentSession[Any]) -> None:
         """Keep the thread equal to this session's history by itself, between turns and when the
         session closes."""
-        self._attachments.append(_Attachment(self, session))
+        if all(one.session is not session for one in self._attachments):
+            self._attachments.append(Attachment(self, session, ended=self._attachments.remove))
 
     # connecting ---------------------------------------------------------------------------------
 
@@ -332,53 +341,3 @@ class AssistantLLM(llm.LLM[Literal["metrics_collected", "error"]]):
                 ),
             ),
         )
-
-
-class _Attachment:
-    """Follows one session: a moment after something was said, and when it closes, the thread gets
-    what no turn has carried. A turn that begins first carries it anyway, at no cost."""
-
-    QUIET = 1.0  # seconds without news before the thread is brought up to date
-
-    def __init__(self, owner: AssistantLLM, session: AgentSession[Any]) -> None:
-        self._owner = owner
-        self._session = session
-        self._timer: asyncio.TimerHandle | None = None
-        self._closed = False
-        session.on("conversation_item_added", self._on_item)
-        session.on("close", self._on_close)
-
-    def _on_item(self, _: ConversationItemAddedEvent) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-        self._timer = asyncio.get_running_loop().call_later(self.QUIET, self._sync)
-
-    def _on_close(self, _: object) -> None:
-        self._stop()
-        self._sync()
-
-    def _sync(self) -> None:
-        self._timer = None
-        self._owner._conversation.spawn(self._bring(), name="sync")
-
-    async def _bring(self) -> None:
-        try:
-            await self._owner.sync(self._session.history)
-        except APIError as error:
-            logger.warning("the thread could not be brought up to date", exc_info=error)
-
-    def _stop(self) -> None:
-        if self._closed:
-            return
-        self._closed = True
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-        self._session.off("conversation_item_added", self._on_item)
-        self._session.off("close", self._on_close)
-
-    async def aclose(self) -> None:
-        """The last word, unless the session's end has had it."""
-        if not self._closed:
-            self._stop()
-            await self._bring()

@@ -70,9 +70,9 @@ def match(
 def bind_base(entries: Sequence[Entry], ledger: Ledger) -> tuple[Held, ...]:
     """On the first plan after loading: bind a restored context whose ids are unknown.
 
-    By text, and only where the context's beginning is the thread's end: what the user says first
-    today may well be what she said last yesterday. Items stamped with messages of the thread that
-    were not listed are part of the base, too.
+    By text, and only where the context's beginning is the thread's end, with words of both sides:
+    what is said first today may well be what was said last yesterday. Items stamped with messages
+    of the thread that were not listed are part of the base, too.
     """
     held = ledger.held
     if ledger.fresh and held:
@@ -144,8 +144,11 @@ def differs(held: Held, entry: Entry, policy: Policy) -> bool:
 
 
 def _same(entries: Sequence[Entry], held: Sequence[Held]) -> bool:
+    """A greeting alone is greeted anew, where the thread knows which item its last one was."""
+    if len({entry.role for entry in entries}) == 1 and any(one.item_id for one in held):
+        return False
     return all(
-        one.item_id is None and one.role == entry.role and one.digest == entry.digest
+        one.role == entry.role and one.digest == entry.digest
         for entry, one in zip(entries, held, strict=True)
     )
 

@@ -75,8 +75,8 @@ def plan(
 ) -> Plan:
     fates = fates or Fates()
     policy = policy or Policy()
-    if is_foreign(snapshot, ledger):
-        return Scratch(entries=snapshot.entries, answers=snapshot.answers)
+    if (scratch := aside(snapshot, ledger)) is not None:
+        return scratch
     changes = compare(snapshot, ledger, fates, policy)
     answers = tuple(one for one in snapshot.answers if one.call_id not in ledger.answered)
     run = resumable(snapshot, ledger, changes, answers, policy)
@@ -91,6 +91,13 @@ def plan(
         excludes=excludes,
         last_messages=last,
     )
+
+
+def aside(snapshot: Snapshot, ledger: Ledger) -> Scratch | None:
+    """The plan of a context that is not this conversation."""
+    if not is_foreign(snapshot, ledger):
+        return None
+    return Scratch(entries=snapshot.entries, answers=snapshot.answers)
 
 
 def is_foreign(snapshot: Snapshot, ledger: Ledger) -> bool:
@@ -225,7 +232,7 @@ def settle(
     """The changes that need no model run: what no later turn would carry.
 
     With a history, the thread becomes equal to it; without, only what is known to be unsaid goes
-    and only what is known to differ is edited.
+    and only what is known to differ is edited. What a history lacks may be another session's.
     """
     wanted = tuple(e for e in entries or () if e.item_id not in ledger.removed)
     held = bind_base(wanted, ledger) if entries is not None else ledger.held
@@ -233,6 +240,7 @@ def settle(
     pairs, rest = match(wanted, held, ledger.thread_id, policy, doubtful)
     matched = {one.message_id: entry for one, entry in pairs}
     superseded = bound_to(rest, held, ledger.thread_id)
+    sessions = {fates.sessions.get(one.turn) for one, _ in pairs if one.turn is not None}
     after: list[Held] = []
     deletes: list[str] = []
     edits: list[Edit] = []
@@ -242,7 +250,9 @@ def settle(
             if one.message_id in superseded or not doubtful.isdisjoint(one.message_ids):
                 deletes.extend(one.message_ids)
                 continue
-            if never_said(one, fates, history_given=entries is not None):
+            session = fates.sessions.get(one.turn)
+            told = one.turn in fates.told or session is None or session in sessions
+            if never_said(one, fates, history_given=entries is not None and told):
                 deletes.extend(one.message_ids)
                 continue
             entry = fates.committed(one)

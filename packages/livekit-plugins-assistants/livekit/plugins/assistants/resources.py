@@ -53,19 +53,19 @@ async def find_assistant(server: Server, options: AssistantOptions) -> Assistant
     found = await _assistant_made_before(server, body, mark)
     if found is not None:
         return _assistant(found)
-    name = f"livekit-assistant-{mark}"
+    name: str | None = f"livekit-assistant-{mark}"
     body["metadata"] = {DEFINITION: mark}
-    for _ in range(3):
+    while True:
         made = await server.request("POST", "/assistants", body=body, idempotency_key=name)
         # Somebody else may have made one at the same time: the older one is everybody's.
         found = await _assistant_made_before(server, body, mark)
-        if found is None:  # the idempotency key brought back one that was deleted since
-            name = f"{name[:90]}-{made['id']}"
-            continue
-        if found["id"] != made["id"]:
-            await server.request("DELETE", f"/assistants/{made['id']}")
-        return _assistant(found)
-    return _assistant(made)  # a server that shows an assistant otherwise than it was given
+        if found is not None:
+            if found["id"] != made["id"]:
+                await server.request("DELETE", f"/assistants/{made['id']}")
+            return _assistant(found)
+        if await _exists(server, f"/assistants/{made['id']}"):
+            return _assistant(made)  # a server that shows an assistant otherwise than it was given
+        name = _next_name(name, made["id"])
 
 
 async def find_thread(
@@ -118,20 +118,34 @@ async def _thread_of_key(server: Server, key: str) -> str | None:
 async def _thread_for_key(server: Server, key: str) -> LoadedThread:
     """Make the thread of a key. Of two made at the same time the older one is everybody's; servers
     that honour the idempotency key make only one."""
-    name = f"livekit-thread-{hashlib.sha256(key.encode()).hexdigest()}"
-    for _ in range(3):
+    name: str | None = f"livekit-thread-{hashlib.sha256(key.encode()).hexdigest()}"
+    while True:
         made = await server.request(
             "POST", "/threads", body={"metadata": {THREAD_KEY: key}}, idempotency_key=name
         )
         found = await _thread_of_key(server, key)
-        if found is None:  # the idempotency key brought back one that was deleted since
-            name = f"{name[:90]}-{made['id']}"
-            continue
-        if found == made["id"]:
-            return LoadedThread(id=found)
-        await server.request("DELETE", f"/threads/{made['id']}")
-        return await load_thread(server, found)
-    raise AssistantError(f"The server does not find the thread it made for the key {key!r}.")
+        if found is not None:
+            if found == made["id"]:
+                return LoadedThread(id=found)
+            await server.request("DELETE", f"/threads/{made['id']}")
+            return await load_thread(server, found)
+        if await _exists(server, f"/threads/{made['id']}"):
+            raise AssistantError(f"The server does not find the thread it made for {key!r}.")
+        name = _next_name(name, made["id"])
+
+
+def _next_name(name: str | None, gone: str) -> str | None:
+    """The idempotency key brought back one that was deleted since: the next key. After the second
+    such, none: the search alone then says whose is the older one."""
+    return f"{name}-{gone}" if name is not None and name.count("-") < 4 else None
+
+
+async def _exists(server: Server, path: str) -> bool:
+    try:
+        await server.request("GET", path)
+    except openai.NotFoundError:
+        return False
+    return True
 
 
 async def _assistant_made_before(server: Server, body: Json, mark: str) -> Json | None:

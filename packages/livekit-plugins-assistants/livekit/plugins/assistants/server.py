@@ -6,7 +6,8 @@ build models of every text delta. The client, its transport, headers and errors 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import asyncio
+from collections.abc import Coroutine, Mapping
 from typing import Any
 
 import httpx2
@@ -105,3 +106,15 @@ class Server:
     def _learn(self, response: httpx2.Response) -> None:
         if self.extensions is None:
             self.extensions = VERSION_HEADER in response.headers
+
+
+async def side_by_side(*work: Coroutine[Any, Any, Any]) -> list[Any]:
+    """Several requests at once. When one fails, or who waits is cancelled, none goes on alone."""
+    tasks = [asyncio.ensure_future(one) for one in work]
+    try:
+        return await asyncio.gather(*tasks)
+    finally:
+        if not all(task.done() for task in tasks):
+            for task in tasks:
+                task.cancel()
+            await asyncio.wait(tasks)

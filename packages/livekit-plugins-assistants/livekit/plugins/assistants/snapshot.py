@@ -123,6 +123,8 @@ class EntryCache:
     """Entries of messages seen before. An entry is used again only while the message still says the
     same, so that in-place edits show; strings that were not replaced compare by identity."""
 
+    MOST = 20_000  # judges and discarded guesses bring items that never come back
+
     def __init__(self) -> None:
         self._known: dict[str, tuple[tuple[object, ...], Entry | None]] = {}
 
@@ -135,6 +137,8 @@ class EntryCache:
         if known is not None and known[0] == state:
             return known[1]
         entry = entry_of(item, images)
+        if len(self._known) >= self.MOST:
+            self._known.clear()
         self._known[item.id] = (state, entry)
         return entry
 

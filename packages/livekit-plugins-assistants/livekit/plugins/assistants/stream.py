@@ -18,6 +18,7 @@ from livekit.agents.types import DEFAULT_API_CONNECT_OPTIONS
 from .conversation import Conversation
 from .errors import to_livekit, translatable
 from .event_handler import AssistantEvents
+from .plan import Plan, Scratch, aside
 from .snapshot import Snapshot
 from .turn import Attempt, Call
 
@@ -62,6 +63,10 @@ class AssistantLLMStream(llm.LLMStream):
             handler=self._make_handler if custom else None,
         )
 
+    @property
+    def done(self) -> bool:
+        return self._task.done()
+
     async def aclose(self) -> None:
         await super().aclose()
         self._conversation.turns.ended(self._call.snapshot.turn)
@@ -69,10 +74,15 @@ class AssistantLLMStream(llm.LLMStream):
     async def _run(self) -> None:
         conversation = self._conversation
         try:
+            conversation.check(turn=True)
             async with conversation.lock:
-                await conversation.ready()
+                await conversation.ready(patience=self._call.patience)
                 conversation.ledger = conversation.ledger.voided(self._call.keys)
-                await self._turn()
+                scratch = aside(self._call.snapshot, conversation.ledger)
+                if scratch is None:
+                    await self._turn()
+            if scratch is not None:  # on a thread of its own: the caller does not wait for it
+                await self._turn(scratch)
         except Exception as error:
             if not translatable(error):
                 raise
@@ -80,18 +90,21 @@ class AssistantLLMStream(llm.LLMStream):
         finally:
             conversation.turns.ended(self._call.snapshot.turn)
 
-    async def _turn(self) -> None:
-        await self._conversation.refresh(self._call.snapshot)
+    async def _next(self) -> Plan:
+        await self._conversation.refresh(self._call.snapshot.entries, patience=self._call.patience)
+        return self._conversation.plan(self._call.snapshot)
+
+    async def _turn(self, scratch: Scratch | None = None) -> None:
         for left in reversed(range(_RECOVERIES)):
-            decided = self._conversation.plan(self._call.snapshot)
-            attempt = Attempt(self._call, decided)
+            attempt: Attempt | None = None
             try:
+                attempt = Attempt(self._call, scratch or await self._next())
                 events = await attempt.start()
             except openai.APIStatusError as error:
-                attempt.refused(error)
-                if left and await self._conversation.recover(
-                    error, self._call.snapshot, attempt.plan
-                ):
+                if attempt is not None:
+                    attempt.refused(error)
+                decided = attempt.plan if attempt is not None else None
+                if left and await self._conversation.recover(error, self._call.snapshot, decided):
                     continue
                 raise
             await attempt.follow(events)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import Any
+from weakref import WeakKeyDictionary
 
-from livekit.agents.llm import ProviderTool, Tool, ToolChoice, ToolContext
+from livekit.agents.llm import FunctionTool, ProviderTool, Tool, ToolChoice, ToolContext
 
 from .log import logger
 
 _unknown: set[str] = set()
+_schemas: WeakKeyDictionary[Tool, tuple[object, dict[str, Any]]] = WeakKeyDictionary()
 
 
 class AssistantTool(ProviderTool):
@@ -33,7 +35,20 @@ def wire_tools(tools: Sequence[Tool], *, strict: bool) -> list[dict[str, Any]]:
             _unknown.add(tool.id)
             logger.warning("tool of another provider ignored", extra={"tool": tool.id})
     functions = [tool for tool in tools if not isinstance(tool, ProviderTool)]
-    return [*ToolContext(functions).parse_function_tools("openai", strict=strict), *found]
+    known = ToolContext(functions).function_tools.values()
+    return [*(_schema(tool, strict=strict) for tool in known), *found]
+
+
+def _schema(tool: Tool, *, strict: bool) -> dict[str, Any]:
+    """Made once for each tool: it takes the better part of a millisecond, and every turn of a
+    conversation has the same tools."""
+    info = (strict, tool.info.name, tool.info.description) if isinstance(tool, FunctionTool) else ()
+    known = _schemas.get(tool)
+    if known is not None and info and known[0] == info:
+        return known[1]
+    (schema,) = ToolContext([tool]).parse_function_tools("openai", strict=strict)
+    _schemas[tool] = (info, schema)
+    return schema
 
 
 def wire_tool_choice(choice: ToolChoice) -> str | dict[str, Any]:

@@ -117,6 +117,8 @@ class Turns:
             over=(turn.number for turn in turns if turn.over),
             discarded=(turn.number for turn in turns if turn.discarded),
             told=(turn.number for turn in turns if turn.session in alive),
+            sessions={turn.number: turn.session for turn in turns if turn.session is not None},
+            bound=(one.item_id for one in ledger.held if one.item_id is not None),
         )
 
     def answers(self) -> Iterator[Answer]:

@@ -1,0 +1,251 @@
+"""Transactions on SQLite: threads that own their connections and run what is waiting in groups.
+
+One thread writes. What waits for it shares one commit (a savepoint each, so that one refused
+transaction does not undo its neighbours), which is where the speed comes from: measured against one
+pooled connection per writer it is an order of magnitude, and durable commits cost almost nothing.
+
+Beginnings and ends of transactions go to the driver directly: each passes through SQLAlchemy in
+35 microseconds, which was a third of the time of a small transaction.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import queue
+import sqlite3
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import orjson
+from sqlalchemy import Connection, Engine, create_engine, event
+from sqlalchemy.engine import URL
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+from sqlalchemy.pool import NullPool
+
+from .database_errors import report, translate
+from .schema import upgrade
+
+_READERS = 3
+_GROUP = 64  # transactions in one commit; more would delay the first of them
+_BUSY_SECONDS = 10  # how long to wait for another process that is writing
+_BUSY_PAUSE_SECONDS = 0.01
+
+
+def encode(value: Any) -> str:
+    """JSON as the database keeps it."""
+    return orjson.dumps(value).decode()
+
+
+@dataclass(eq=False)
+class _Job:
+    """A transaction on its way through a lane, and what came of it."""
+
+    function: Callable[[Connection], Any]
+    durable: bool
+    future: asyncio.Future[Any]
+    loop: asyncio.AbstractEventLoop
+    result: Any = None
+    error: BaseException | None = None
+
+    def settle(self) -> None:
+        if self.error is not None:
+            report(self.error)
+        if self.future.done():
+            return  # the caller went away; the transaction stands as it ended
+        if self.error is not None:
+            self.future.set_exception(self.error)
+        else:
+            self.future.set_result(self.result)
+
+
+@dataclass
+class Lane:
+    """Threads with a connection each that run transactions from one queue."""
+
+    engine: Engine
+    name: str
+    begin: str
+    group: int
+    threads: int
+    jobs: queue.SimpleQueue[_Job | None] = field(default_factory=queue.SimpleQueue)
+    running: list[threading.Thread] = field(default_factory=list)
+
+    def start(self) -> None:
+        for number in range(self.threads):
+            thread = threading.Thread(
+                target=self._serve, name=f"assistants-{self.name}-{number}", daemon=True
+            )
+            thread.start()
+            self.running.append(thread)
+
+    def submit(
+        self, function: Callable[[Connection], Any], *, durable: bool
+    ) -> asyncio.Future[Any]:
+        loop = asyncio.get_running_loop()
+        job = _Job(function, durable, loop.create_future(), loop)
+        self.jobs.put(job)
+        return job.future
+
+    def stop(self) -> None:
+        for _ in self.running:
+            self.jobs.put(None)
+
+    def join(self) -> None:
+        for thread in self.running:
+            thread.join()
+
+    def _serve(self) -> None:
+        session: _Session | None = None
+        stopping = False
+        while not stopping:
+            batch: list[_Job] = []
+            job = self.jobs.get()
+            while job is not None:
+                batch.append(job)
+                if len(batch) == self.group:
+                    break
+                try:
+                    job = self.jobs.get_nowait()
+                except queue.Empty:
+                    break
+            stopping = job is None
+            if not batch:
+                continue
+            try:
+                session = session or _Session(self.engine.connect(), self.begin)
+                session.run(batch)
+            except Exception as error:
+                for each in batch:
+                    each.error = translate(error)
+                if session is not None:
+                    session.discard()
+                    session = None
+            _deliver(batch)
+        if session is not None:
+            session.connection.close()
+
+
+class _Session:
+    """One thread's connection."""
+
+    def __init__(self, connection: Connection, begin: str) -> None:
+        self.connection = connection
+        driver = connection.connection.driver_connection
+        assert isinstance(driver, sqlite3.Connection)
+        self._driver = driver
+        self._begin = begin
+        self._durable = True  # as the connection was configured
+
+    def run(self, batch: Sequence[_Job]) -> None:
+        """Run the jobs in one transaction. What one of them raises is its own.
+
+        Raises:
+            sqlite3.Error, DBAPIError: the database failed; nothing of the batch was kept.
+        """
+        driver = self._driver
+        durable = any(job.durable for job in batch)
+        if durable is not self._durable:
+            driver.execute(f"PRAGMA synchronous={'FULL' if durable else 'NORMAL'}")
+            self._durable = durable
+        driver.execute(self._begin)
+        if len(batch) == 1:
+            (job,) = batch
+            try:
+                job.result = job.function(self.connection)
+            except Exception as error:
+                job.error = translate(error)
+                driver.rollback()
+            else:
+                driver.execute("COMMIT")
+            return
+        for job in batch:
+            driver.execute("SAVEPOINT job")
+            try:
+                job.result = job.function(self.connection)
+            except Exception as error:
+                job.error = translate(error)
+                try:
+                    driver.execute("ROLLBACK TO job")
+                except sqlite3.Error:
+                    # SQLite itself rolled everything back (a full disk): the batch fails alike.
+                    raise error from None
+            driver.execute("RELEASE job")
+        driver.execute("COMMIT")
+
+    def discard(self) -> None:
+        with contextlib.suppress(sqlite3.Error):
+            self._driver.rollback()
+        with contextlib.suppress(SQLAlchemyError):
+            self.connection.close()
+
+
+def _deliver(batch: Sequence[_Job]) -> None:
+    for job in batch:
+        # A loop that was closed meanwhile has nobody left to tell.
+        with contextlib.suppress(RuntimeError):
+            job.loop.call_soon_threadsafe(job.settle)
+
+
+def open_lanes(url: URL, path: Path) -> tuple[Lane, Lane]:
+    """Bring the file's schema up to date; returns the writing and the reading lane, not started.
+
+    Raises:
+        OSError, DBAPIError: the file cannot be used.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    writer = _engine(url, read_only=False)
+    with writer.connect() as connection:
+        _use_write_ahead_log(connection)
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
+        upgrade(connection)
+        connection.exec_driver_sql("COMMIT")
+    return (
+        Lane(writer, "write", "BEGIN IMMEDIATE", _GROUP, 1),
+        Lane(_engine(url, read_only=True), "read", "BEGIN", 1, _READERS),
+    )
+
+
+def _use_write_ahead_log(connection: Connection) -> None:
+    """Switch an empty database to WAL, also while another process is doing so.
+
+    Two that switch at once would wait for each other for ever: SQLite answers one of them "locked"
+    without waiting (https://www.sqlite.org/c3ref/busy_handler.html), so that one asks again.
+    """
+    deadline = time.monotonic() + _BUSY_SECONDS
+    while True:
+        try:
+            connection.exec_driver_sql("PRAGMA journal_mode=WAL")
+            return
+        except DBAPIError as error:
+            if "locked" not in str(error.orig) or time.monotonic() > deadline:
+                raise
+            time.sleep(_BUSY_PAUSE_SECONDS)
+
+
+def _engine(url: URL, *, read_only: bool) -> Engine:
+    engine = create_engine(
+        url.set(drivername="sqlite+pysqlite"),
+        # Transactions are ours: BEGIN IMMEDIATE, so that a writer never fails on upgrading a lock.
+        isolation_level="AUTOCOMMIT",
+        poolclass=NullPool,
+        json_serializer=encode,
+        json_deserializer=orjson.loads,
+        connect_args={"timeout": _BUSY_SECONDS, "check_same_thread": False},
+    )
+
+    @event.listens_for(engine, "connect")
+    def configure(connection: Any, _: Any) -> None:
+        cursor = connection.cursor()
+        cursor.execute("PRAGMA synchronous=FULL")
+        cursor.execute("PRAGMA foreign_keys=ON")
+        cursor.execute("PRAGMA cache_size=-16000")
+        if read_only:
+            cursor.execute("PRAGMA query_only=ON")
+        cursor.close()
+
+    return engine
