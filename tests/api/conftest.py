@@ -8,6 +8,7 @@ from pathlib import Path
 
 import httpx2
 import pytest
+from tests.api.conversation import Conversation
 from tests.api.exchanges import Json, made
 from tests.databases import postgres_server, postgres_url
 from tests.live_server import LiveServer, live_server
@@ -59,3 +60,10 @@ async def assistant(http: httpx2.AsyncClient) -> Json:
 @pytest.fixture
 async def thread(http: httpx2.AsyncClient) -> Json:
     return await made(http, "/v1/threads", {})
+
+
+@pytest.fixture
+def talk(
+    http: httpx2.AsyncClient, upstream: Upstream, thread: Json, assistant: Json
+) -> Conversation:
+    return Conversation(http, upstream, thread["id"], assistant["id"])

@@ -71,17 +71,23 @@ class Waiting:
         return next((run for run in now.runs.values() if run["model"] == self.model), None)
 
 
-def judge(waiting: list[Waiting], now: Snapshot, refused: Mapping[str, str]) -> None:
-    """What must hold of all that were sent. ``refused``: models of which no run may come."""
+def judge(
+    waiting: list[Waiting], answered: list[Waiting], now: Snapshot, refused: Mapping[str, str]
+) -> None:
+    """What must hold of all that were sent, those ``answered`` before the store was looked at.
+
+    ``refused``: models of which no run may come.
+    """
     for run in now.runs.values():
         assert run["model"] not in refused, f"{run['id']}: {refused[run['model']]}"
     order = {run["model"]: place for place, run in enumerate(now.runs.values())}
-    for number, one in enumerate(waiting):
+    for one in answered:
         if one.status == 404:
             assert one.thread_id not in now.threads, one.answer
-        elif one.status:
+        else:
             assert (one.status, one.answer["status"]) == (200, "queued"), one.answer
             assert one.thread_id not in now.threads or one.model in order
+    for number, one in enumerate(waiting):
         for earlier in waiting[:number]:
             same = earlier.process is one.process and earlier.thread_id == one.thread_id
             if not same or earlier.left or one.thread_id not in now.threads:

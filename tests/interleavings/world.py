@@ -288,9 +288,10 @@ class World:
         """Everything that must hold after any move."""
         # Before the store is looked at: what was announced must be there.
         told = [event for stream in self.streams for event in stream.events]
+        answered = [one for one in self.waiting if one.status]
         now = await self.snapshot()
         snapshots.judge(now, self._before)
-        waiting.judge(self.waiting, now, self.refused)
+        waiting.judge(self.waiting, answered, now, self.refused)
         for process in self.processes:
             process.server.traffic.check()
         for name, data in told:

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import Concatenate, ParamSpec, TypeVar
 
@@ -26,6 +25,7 @@ from ..store.turn import Begun
 from . import announcements
 from .event_log import EventLog, Followed
 from .retelling import Beginning, Retelling
+from .waiting_lines import CallerLeft, WaitingLines
 from .worker import Worker
 
 P = ParamSpec("P")
@@ -43,41 +43,6 @@ class StartedRun:
     thread: Thread | None = None
 
 
-class CallerLeft(Exception):
-    """Whoever waited for the thread is gone; no run was created."""
-
-
-@dataclass(eq=False)
-class _Line:
-    """Requests that wait for the same thread: ``head`` is held by the one whose turn it is."""
-
-    head: asyncio.Lock = field(default_factory=asyncio.Lock)
-    length: int = 0
-
-
-async def _reached(head: asyncio.Lock, left: asyncio.Event | None) -> None:
-    """Hold ``head``.
-
-    Raises:
-        CallerLeft: ``left`` came first.
-    """
-    if left is None:
-        await head.acquire()
-        return
-    turn = asyncio.ensure_future(head.acquire())
-    leaving = asyncio.ensure_future(left.wait())
-    held = False
-    try:
-        await asyncio.wait((turn, leaving), return_when=asyncio.FIRST_COMPLETED)
-        held = turn.done() and not left.is_set()
-    finally:
-        leaving.cancel()
-        if not held and not turn.cancel():  # too late to cancel: it is held all the same
-            head.release()
-    if not held:
-        raise CallerLeft
-
-
 class Runs:
     """``once``: where given, the store change is remembered with its answer (``idempotency``).
 
@@ -88,7 +53,7 @@ class Runs:
         self._database = database
         self._worker = worker
         self._clock = clock
-        self._lines: dict[str, _Line] = {}  # of those threads for which somebody waits
+        self._lines = WaitingLines()
 
     async def create(
         self,
@@ -123,7 +88,7 @@ class Runs:
     ) -> StartedRun:
         """Create the run as soon as the thread is free."""
         left = left or asyncio.Event()
-        async with self._turn(thread_id, left):
+        async with self._lines.turn(thread_id, left):
             while not left.is_set():
                 self._worker.check_accepting()
                 freed = self._worker.freed(thread_id)
@@ -132,22 +97,6 @@ class Runs:
                 except ThreadBusy:
                     await self._wait(freed, left)
         raise CallerLeft
-
-    @asynccontextmanager
-    async def _turn(self, thread_id: str, left: asyncio.Event) -> AsyncIterator[None]:
-        """One's turn in the line of a thread; whoever leaves does not wait for it."""
-        line = self._lines.setdefault(thread_id, _Line())
-        line.length += 1
-        try:
-            await _reached(line.head, None if line.length == 1 else left)
-            try:
-                yield
-            finally:
-                line.head.release()
-        finally:
-            line.length -= 1
-            if not line.length:
-                del self._lines[thread_id]
 
     async def _create(
         self, project_id: str, thread_id: str, draft: RunDraft, once: Once

@@ -13,7 +13,8 @@ from starlette.responses import Response
 
 from ..domain.records import Run
 from ..engine.retelling import Beginning
-from ..engine.runs import CallerLeft, StartedRun
+from ..engine.runs import StartedRun
+from ..engine.waiting_lines import CallerLeft
 from ..store import runs as store
 from ..store.idempotency import AlreadyAnswered, Answer, Once
 from ..store.run_creation import Created
