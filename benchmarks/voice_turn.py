@@ -34,9 +34,9 @@ from assistants_server.settings import Settings
 from livekit.plugins import openai as livekit_openai
 from livekit.plugins.assistants import AssistantCreateOptions, AssistantLLM, AssistantOptions
 
+from .deployments import server_of
 from .measure import child, machine, percentile
 from .scripted_model import SLOWLY
-from .server_load import server_of
 
 WORDS = 100
 WARM_UP = 3

@@ -50,6 +50,7 @@ _SHOWN = Prepared(
 
 
 def _record(values: dict[str, Any]) -> Message:
+    """Takes ``values`` for its own."""
     values["position"] = values.pop("seq")
     del values["tokens"]
     return Message(**values)
@@ -274,10 +275,11 @@ def newest(connection: Connection, thread_id: str, window: Window) -> Sequence[M
     before = _BEHIND_ALL
     while left is not None:
         slice_found = _slice(connection, thread_id, window, before=before, size=_SLICE)
+        if slice_found:
+            before = slice_found[-1]["seq"]
         left = _fill(found, slice_found, window, left)
         if len(slice_found) < _SLICE:
             break
-        before = slice_found[-1]["seq"]
     return found
 
 

@@ -1,0 +1,107 @@
+"""What a model is shown of a thread: the newest part that fits, however it was read."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import pytest
+from sqlalchemy import Connection
+from tests.store.test_run_creation import NOW, World, text, world
+
+from assistants_server.domain import model_input
+from assistants_server.domain.drafts import MessageDraft, ThreadDraft
+from assistants_server.domain.records import Message, Run
+from assistants_server.domain.tokens import estimate_message
+from assistants_server.store import conversation, messages, threads
+from assistants_server.store.conversation import SHORT, View
+
+__all__ = ["world"]
+
+EVERYTHING = 10**6
+
+
+async def thread_of(world: World, count: int) -> list[Message]:
+    """Messages of different lengths, oldest first, in a thread of their own."""
+
+    def fill(connection: Connection) -> list[Message]:
+        thread = threads.create(connection, "default", ThreadDraft(), now=NOW)
+        drafts = [
+            MessageDraft(role="user", content=text(f"{number} " * (number % 7 + 1)))
+            for number in range(count)
+        ]
+        return [
+            messages.insert(connection, messages.from_draft(thread.id, draft, now=NOW))
+            for draft in drafts
+        ]
+
+    return await world.database.write(fill)
+
+
+async def run_on(world: World, thread: Sequence[Message]) -> Run:
+    created = await world.create("hello")
+    return replace(created.run, thread_id=thread[0].thread_id, instructions=None)
+
+
+def window_for(tokens: int) -> View:
+    """A view whose budget for messages is ``tokens``."""
+    return View(window=lambda run: tokens * 4 // 3, tool_history=True)
+
+
+def fitting(thread: Sequence[Message], run: Run, view: View) -> list[str]:
+    """The ids that fit, worked out the plain way."""
+    left = model_input.prompt_budget(run, window=view.window(run))
+    shown: list[str] = []
+    for message in reversed(thread):
+        if message.position < run.first_position or message.id in run.excluded_ids:
+            continue
+        left -= estimate_message(message.content)
+        if left < 0 and shown:
+            break
+        shown.append(message.id)
+    return shown[::-1]
+
+
+@pytest.mark.parametrize("count", [1, 200, 201, 450])
+@pytest.mark.parametrize("tokens", [1, 3000, EVERYTHING])
+async def test_the_newest_messages_that_fit_are_shown_of_a_thread_of_any_length(
+    world: World, count: int, tokens: int
+) -> None:
+    thread = await thread_of(world, count)
+    run, view = await run_on(world, thread), window_for(tokens)
+    shown = await world.database.read(conversation.read, run, view)
+    assert [message.id for message in shown.messages] == fitting(thread, run, view)
+
+
+async def test_hidden_messages_leave_their_room_to_older_ones(world: World) -> None:
+    thread = await thread_of(world, 450)
+    run, view = await run_on(world, thread), window_for(1000)
+    run = replace(run, excluded_ids=[message.id for message in thread[-220::2]])
+    run = replace(run, first_position=thread[100].position)
+    shown = await world.database.read(conversation.read, run, view)
+    assert [message.id for message in shown.messages] == fitting(thread, run, view)
+
+
+@pytest.mark.parametrize("tokens", [1, 300, EVERYTHING])
+async def test_a_short_thread_reads_the_same_in_passing(world: World, tokens: int) -> None:
+    thread = await thread_of(world, SHORT)
+    run, view = await run_on(world, thread), window_for(tokens)
+    in_passing = await world.database.read(conversation.read_short, run, view)
+    assert in_passing == await world.database.read(conversation.read, run, view)
+
+
+async def test_a_long_thread_or_one_with_images_is_not_read_in_passing(world: World) -> None:
+    long = await thread_of(world, SHORT + 1)
+    view = window_for(EVERYTHING)
+    run = await run_on(world, long)
+    assert await world.database.read(conversation.read_short, run, view) is None
+    image = {"type": "image_file", "image_file": {"file_id": "file-x", "detail": "auto"}}
+    await world.database.write(
+        messages.create,
+        "default",
+        (short := await thread_of(world, 1))[0].thread_id,
+        MessageDraft(role="user", content=[image]),
+        now=NOW,
+    )
+    seen = replace(run, thread_id=short[0].thread_id)
+    assert await world.database.read(conversation.read_short, seen, view) is None
