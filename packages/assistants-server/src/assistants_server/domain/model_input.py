@@ -8,10 +8,24 @@ answer.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, Protocol
 
-from .records import JsonObject, Message, Run, Step
+from .records import JsonObject, Run, Step
 from .tokens import estimate
+
+
+class Shown(Protocol):
+    """What a model needs to know of a message."""
+
+    @property
+    def position(self) -> int: ...
+    @property
+    def role(self) -> str: ...
+    @property
+    def content(self) -> Sequence[JsonObject]: ...
+    @property
+    def run_id(self) -> str | None: ...
+
 
 _GONE = "[An image that is no longer available.]"
 
@@ -54,7 +68,7 @@ def tool_choice(run: Run) -> str | JsonObject | None:
     return None
 
 
-def image_files(messages: Iterable[Message]) -> list[str]:
+def image_files(messages: Iterable[Shown]) -> list[str]:
     """Ids of the uploaded images that the messages show."""
     return [
         block["image_file"]["file_id"]
@@ -67,7 +81,7 @@ def image_files(messages: Iterable[Message]) -> list[str]:
 
 def build(
     run: Run,
-    messages: Sequence[Message],
+    messages: Sequence[Shown],
     turns: Sequence[Step],
     *,
     images: Mapping[str, str],
@@ -99,7 +113,7 @@ def build(
     return prompt
 
 
-def _show_message(message: Message, images: Mapping[str, str]) -> dict[str, Any] | None:
+def _show_message(message: Shown, images: Mapping[str, str]) -> dict[str, Any] | None:
     if message.role == "assistant":
         text = "\n".join(
             block["text"]["value"] if block["type"] == "text" else block["refusal"]

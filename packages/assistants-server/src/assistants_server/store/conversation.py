@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from sqlalchemy import Connection
 
 from ..domain import model_input
-from ..domain.records import Message, Run, Step
+from ..domain.records import Run, Step
 from . import files, messages, steps
+from .messages import ShownMessage
 
 SHORT = 50
 """Messages of a thread that is read in passing, which takes half a millisecond."""
@@ -19,7 +20,7 @@ SHORT = 50
 class Conversation:
     """Oldest first. ``images`` are the bytes of uploaded images that are shown, by file id."""
 
-    messages: Sequence[Message]
+    messages: Sequence[ShownMessage]
     turns: Sequence[Step]
     images: dict[str, bytes]
 
@@ -64,7 +65,7 @@ def _conversation(
     connection: Connection,
     run: Run,
     view: View,
-    newest_first: Sequence[Message],
+    newest_first: Sequence[ShownMessage],
     images: dict[str, bytes],
 ) -> Conversation:
     shown = newest_first[::-1]

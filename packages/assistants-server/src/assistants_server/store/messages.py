@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 from sqlalchemy import Connection, Row
@@ -37,8 +37,16 @@ _CHANGE_OPEN = Prepared(
         _table.c.id == sa.bindparam("changed_id"), _table.c.status == "in_progress"
     )
 )
+# Of long threads thousands are read before every first word: no more than models are shown.
 _SHOWN = Prepared(
-    sa.select(_table)
+    sa.select(
+        _table.c.seq.label("position"),
+        _table.c.id,
+        _table.c.role,
+        _table.c.content,
+        _table.c.run_id,
+        _table.c.tokens,
+    )
     .where(
         _table.c.thread_id == sa.bindparam("thread_id"),
         _table.c.seq >= sa.bindparam("first_position"),
@@ -255,6 +263,16 @@ def newest_position(connection: Connection, thread_id: str) -> int:
     return 0 if newest is None else int(newest["seq"])
 
 
+class ShownMessage(NamedTuple):
+    """A message as far as models are shown it."""
+
+    position: int
+    id: str
+    role: str
+    content: Sequence[JsonObject]
+    run_id: str | None
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Window:
     """What of a thread is to be seen: from ``first_position`` on, without the ``excluded`` ids, the
@@ -265,18 +283,18 @@ class Window:
     tokens: int
 
 
-def newest(connection: Connection, thread_id: str, window: Window) -> Sequence[Message]:
+def newest(connection: Connection, thread_id: str, window: Window) -> Sequence[ShownMessage]:
     """What is in the window, newest first.
 
     Reads in bounded slices, so a long thread costs what the model's window holds and no more.
     """
-    found: list[Message] = []
+    found: list[ShownMessage] = []
     left: int | None = window.tokens
     before = _BEHIND_ALL
     while left is not None:
         slice_found = _slice(connection, thread_id, window, before=before, size=_SLICE)
         if slice_found:
-            before = slice_found[-1]["seq"]
+            before = slice_found[-1]["position"]
         left = _fill(found, slice_found, window, left)
         if len(slice_found) < _SLICE:
             break
@@ -285,12 +303,12 @@ def newest(connection: Connection, thread_id: str, window: Window) -> Sequence[M
 
 def newest_of_few(
     connection: Connection, thread_id: str, window: Window, *, most: int
-) -> Sequence[Message] | None:
+) -> Sequence[ShownMessage] | None:
     """The same, of a thread with at most so many messages in reach; ``None`` for a longer one."""
     slice_found = _slice(connection, thread_id, window, before=_BEHIND_ALL, size=most + 1)
     if len(slice_found) > most:
         return None
-    found: list[Message] = []
+    found: list[ShownMessage] = []
     _fill(found, slice_found, window, window.tokens)
     return found
 
@@ -303,16 +321,16 @@ def _slice(
 
 
 def _fill(
-    found: list[Message], slice_found: Sequence[dict[str, Any]], window: Window, left: int
+    found: list[ShownMessage], slice_found: Sequence[dict[str, Any]], window: Window, left: int
 ) -> int | None:
     """Append what fits; returns the tokens left, ``None`` once something did not fit."""
     for values in slice_found:
         if values["id"] in window.excluded:
             continue
-        left -= values["tokens"]
+        left -= values.pop("tokens")
         if left < 0 and found:
             return None
-        found.append(_record(values))
+        found.append(ShownMessage(**values))
     return left
 
 
