@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
@@ -11,6 +12,7 @@ from typing import Any, Protocol
 
 import httpx2
 import openai
+import pytest
 from livekit.agents import Agent, AgentSession, APIConnectOptions
 from livekit.agents.llm import ChatContext, ChatMessage
 from livekit.agents.voice.agent_session import SessionConnectOptions
@@ -20,6 +22,14 @@ from typing_extensions import Self
 from livekit.plugins.assistants import AssistantCreateOptions, AssistantLLM, AssistantOptions
 
 Said = list[tuple[str, str]]
+
+NIGHT = os.environ.get("HYPOTHESIS_PROFILE") == "nightly"
+standard_by_night = pytest.mark.parametrize(
+    "extensions",
+    [None, False] if NIGHT else [None],
+    ids=["extensions", "standard"] if NIGHT else ["extensions"],
+)
+"""Without the extensions only in the nightly profile: another scenario shows the difference."""
 
 
 class CountingTransport(httpx2.AsyncBaseTransport):

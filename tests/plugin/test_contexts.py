@@ -8,7 +8,7 @@ import pytest
 from livekit.agents import Agent
 from livekit.agents.llm import ChatContext, ChatMessage, ImageContent
 from tests.live_server import LiveServer
-from tests.plugin.agents import RUN, Caller, model_saw, said
+from tests.plugin.agents import RUN, Caller, model_saw, said, standard_by_night
 from tests.plugin.test_images import UPLOAD, frame, png, seen_by_the_model
 from tests.upstream import Upstream, say, stall
 
@@ -79,6 +79,7 @@ async def test_a_note_for_one_turn_alone(caller: Caller, upstream: Upstream) -> 
         assert await caller.thread() == said(session.history)
 
 
+@standard_by_night
 async def test_a_history_from_a_database_with_new_ids(
     caller: Caller, server: LiveServer, upstream: Upstream
 ) -> None:
@@ -99,6 +100,7 @@ async def test_a_history_from_a_database_with_new_ids(
             assert model_saw(upstream.requests[-1]) == said(agent.chat_ctx)[:-1]
 
 
+@standard_by_night
 async def test_a_greeting_is_said_anew_in_each_call(caller: Caller, server: LiveServer) -> None:
     """The same words as at the thread's end, but nothing shows that they are the same speech."""
     async with caller.session() as session:
@@ -124,6 +126,7 @@ async def test_nothing_said_is_nothing_added(caller: Caller, upstream: Upstream)
         assert [role for role, _ in await caller.thread()] == ["assistant", "user", "assistant"]
 
 
+@standard_by_night
 @pytest.mark.parametrize("kind", ["frame", "data", "url"])
 async def test_a_picture_of_a_turn_that_is_interrupted(
     caller: Caller, upstream: Upstream, kind: str

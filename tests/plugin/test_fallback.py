@@ -11,7 +11,7 @@ import pytest
 from livekit.agents import Agent, APIConnectionError
 from livekit.agents.llm import LLM, ChatChunk, ChatContext, ChoiceDelta, FallbackAdapter, LLMStream
 from livekit.agents.metrics import LLMMetrics
-from tests.plugin.agents import RUN, SUBMIT, Caller, model_saw, said, settled
+from tests.plugin.agents import RUN, SUBMIT, Caller, model_saw, said, settled, standard_by_night
 from tests.plugin.test_tools import Shop, tool_outputs
 from tests.upstream import Upstream, call, fail, say, stall
 
@@ -69,6 +69,7 @@ async def test_failing_over_and_coming_back(caller: Caller, upstream: Upstream) 
         assert model_saw(upstream.requests[-1]) == said(session.history)[:-1]
 
 
+@standard_by_night
 @pytest.mark.parametrize("after", ["sync", "closing", "attached"])
 async def test_the_probe_of_a_last_turn_leaves_no_trace(
     caller: Caller, upstream: Upstream, after: str
@@ -91,6 +92,7 @@ async def test_the_probe_of_a_last_turn_leaves_no_trace(
     assert left == (history[:-1] if after == "closing" else history)
 
 
+@standard_by_night
 async def test_a_probe_that_is_still_running_does_not_hold_up_the_caller(
     caller: Caller, upstream: Upstream
 ) -> None:
@@ -126,6 +128,7 @@ async def test_a_probe_that_calls_a_tool_calls_nothing_and_holds_nothing(
         assert tool_outputs(upstream.requests[-1]) == []
 
 
+@standard_by_night
 async def test_as_the_understudy_of_another(caller: Caller, upstream: Upstream) -> None:
     """The adapter prewarms its first alone; calls and their outputs are one run all the same."""
     adapter = FallbackAdapter([Understudy(down=True), caller.llm])
@@ -143,6 +146,7 @@ async def test_as_the_understudy_of_another(caller: Caller, upstream: Upstream) 
         assert await caller.thread() == said(session.history)
 
 
+@standard_by_night
 @pytest.mark.parametrize("silent", ["the model", "the server"])
 async def test_its_patience_is_kept(caller: Caller, upstream: Upstream, silent: str) -> None:
     """The adapter does not watch the clock itself: the LLM must give up."""
@@ -170,6 +174,7 @@ async def test_its_patience_is_kept(caller: Caller, upstream: Upstream, silent: 
     await asyncio.wait({task})
 
 
+@standard_by_night
 async def test_what_each_used_is_told_once(caller: Caller, upstream: Upstream) -> None:
     adapter = FallbackAdapter([caller.llm, Understudy()])
     metrics: list[LLMMetrics] = []

@@ -10,7 +10,7 @@ import pytest
 from livekit.agents import Agent, RunContext, RunResult, function_tool
 from livekit.agents.llm import ChatContext
 from livekit.agents.voice.amd.classifier import AMDCategory, _AMDClassifier
-from tests.plugin.agents import RUN, SUBMIT, Caller, model_saw, said, settled
+from tests.plugin.agents import RUN, SUBMIT, Caller, model_saw, said, settled, standard_by_night
 from tests.upstream import Upstream, call, say, stall
 
 SCRATCH = "POST threads/runs"
@@ -29,6 +29,7 @@ async def only_the_callers_thread_is_left(caller: Caller) -> None:
     assert await threads(caller) == [caller.llm.thread_id]
 
 
+@standard_by_night
 async def test_livekits_judge(caller: Caller, upstream: Upstream) -> None:
     """It is answered by a tool call, which nobody answers."""
     async with caller.session() as session:
@@ -67,6 +68,7 @@ async def test_a_summary_of_the_conversation(caller: Caller, upstream: Upstream)
         await only_the_callers_thread_is_left(caller)
 
 
+@standard_by_night
 async def test_answering_machine_detection_while_the_agent_answers(
     caller: Caller, upstream: Upstream
 ) -> None:
@@ -97,6 +99,7 @@ async def test_answering_machine_detection_while_the_agent_answers(
         await only_the_callers_thread_is_left(caller)
 
 
+@standard_by_night
 async def test_a_question_asked_within_a_tool(caller: Caller, upstream: Upstream) -> None:
     class Curious(Agent):
         @function_tool
@@ -117,6 +120,7 @@ async def test_a_question_asked_within_a_tool(caller: Caller, upstream: Upstream
         await only_the_callers_thread_is_left(caller)
 
 
+@standard_by_night
 @pytest.mark.parametrize("whole", [True, False], ids=["whole", "closed early"])
 async def test_a_reply_to_another_context(caller: Caller, upstream: Upstream, whole: bool) -> None:
     """``generate_reply(chat_ctx=…)``: its answer is said, so it is in the thread; its question is

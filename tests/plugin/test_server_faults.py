@@ -11,7 +11,7 @@ import httpx2
 import pytest
 from livekit.agents import APIError, APIStatusError
 from tests.live_server import live_server
-from tests.plugin.agents import RUN, SUBMIT, Caller, said, settled
+from tests.plugin.agents import RUN, SUBMIT, Caller, said, settled, standard_by_night
 from tests.plugin.test_tools import Shop, tool_outputs
 from tests.upstream import Upstream, call, say, stall
 
@@ -30,6 +30,7 @@ def refuses(caller: Caller, status: int, path: str = "/runs", times: int = 1) ->
     caller.wire.before = refuse
 
 
+@standard_by_night
 @pytest.mark.parametrize("status", [408, 429, 503])
 async def test_a_refusal_that_may_pass_is_tried_again(caller: Caller, status: int) -> None:
     async with caller.session() as session:
@@ -42,6 +43,7 @@ async def test_a_refusal_that_may_pass_is_tried_again(caller: Caller, status: in
         assert [role for role, _ in await caller.thread()] == ["user", "assistant"] * 2
 
 
+@standard_by_night
 @pytest.mark.parametrize("status", [400, 404, 409])
 async def test_a_refusal_for_good_is_said_at_once(caller: Caller, status: int) -> None:
     """The question stays, unanswered; the next turn is one request again."""

@@ -9,7 +9,7 @@ import pytest
 from livekit.agents import Agent
 from livekit.agents.llm import ChatContext
 from tests.live_server import LiveServer
-from tests.plugin.agents import RUN, Caller, model_saw, said, speaking
+from tests.plugin.agents import RUN, Caller, model_saw, said, speaking, standard_by_night
 from tests.upstream import Upstream, say, stall
 
 
@@ -100,6 +100,7 @@ async def test_one_llm_in_two_sessions(caller: Caller, upstream: Upstream) -> No
         assert [one for one in thread if one in said(there.history)] == said(there.history)
 
 
+@standard_by_night
 async def test_one_llm_in_two_sessions_at_once(caller: Caller) -> None:
     async with caller.session() as here, caller.session() as there:
         await asyncio.gather(
@@ -115,6 +116,7 @@ async def test_one_llm_in_two_sessions_at_once(caller: Caller) -> None:
         assert sorted(await caller.thread()) == sorted([*said(here.history), *said(there.history)])
 
 
+@standard_by_night
 async def test_what_somebody_else_writes_is_left_alone(caller: Caller, upstream: Upstream) -> None:
     """Another program adds a message: it stays, the model sees it, interruptions do not hurt it."""
     hold = stall()
@@ -140,6 +142,7 @@ async def test_what_somebody_else_writes_is_left_alone(caller: Caller, upstream:
         assert [one for one in thread if "delivered" not in one[1]] == said(session.history)
 
 
+@standard_by_night
 @pytest.mark.parametrize("known", [True, False], ids=["with its history", "without"])
 async def test_an_agent_process_that_dies_in_mid_turn_is_replaced(
     caller: Caller, server: LiveServer, upstream: Upstream, known: bool

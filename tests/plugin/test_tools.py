@@ -7,9 +7,12 @@ from typing import Any
 
 import pytest
 from livekit.agents import Agent, RunContext, StopResponse, ToolError, function_tool
-from livekit.agents.llm import ChatContext
+from livekit.agents.llm import ChatContext, ProviderTool
+from tests.live_server import LiveServer
 from tests.plugin.agents import RUN, SUBMIT, Caller, said, settled
 from tests.upstream import Upstream, call, calls, say, stall
+
+from livekit.plugins.assistants import AssistantLoadOptions, AssistantOptions
 
 
 class Shop(Agent):
@@ -291,11 +294,21 @@ async def test_closing_with_a_run_that_waits_stores_the_result_and_frees_the_thr
     hold.release()
 
 
-async def test_a_tool_of_another_provider_is_left_out(caller: Caller, upstream: Upstream) -> None:
-    from livekit.agents.llm import ProviderTool
-
+@pytest.mark.filterwarnings("ignore:.*deprecated:DeprecationWarning")
+async def test_a_tool_of_another_provider_is_left_out(
+    server: LiveServer, upstream: Upstream
+) -> None:
+    """It means nothing here; what the assistant has of its own stays."""
+    async with server.client() as client:
+        assistant = await client.beta.assistants.create(
+            model="gpt-4o", tools=[{"type": "function", "function": {"name": "look_up"}}]
+        )
+    load = AssistantOptions(load_options=AssistantLoadOptions(assistant_id=assistant.id))
     context = ChatContext.empty()
     context.add_message(role="user", content="hello")
-    stream = caller.llm.chat(chat_ctx=context, tools=[ProviderTool(id="somebody_elses")])
-    assert (await stream.collect()).text == "hello"
-    assert not upstream.requests[-1].body.get("tools")
+    async with Caller(server, options={"assistant_opts": load}) as caller:
+        foreign = ProviderTool(id="somebody_elses")
+        answer = await caller.llm.chat(chat_ctx=context, tools=[foreign]).collect()
+    assert answer.text == "hello"
+    (tool,) = upstream.requests[-1].body["tools"]
+    assert tool["function"]["name"] == "look_up"

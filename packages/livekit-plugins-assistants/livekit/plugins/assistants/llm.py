@@ -199,8 +199,9 @@ class AssistantLLM(llm.LLM[Literal["metrics_collected", "error"]]):
             settings["parallel_tool_calls"] = parallel_tool_calls
         if temperature is not None:
             settings["temperature"] = temperature
-        if tools:
-            settings["tools"] = wire_tools(tools, strict=self._strict_tool_schema)
+        # Without any of its own a run has the assistant's.
+        if offered := wire_tools(tools or (), strict=self._strict_tool_schema):
+            settings["tools"] = offered
             if is_given(tool_choice):
                 settings["tool_choice"] = wire_tool_choice(tool_choice)
         if is_given(extra_kwargs):
