@@ -25,7 +25,7 @@ from tests.voice.call import RECOGNITION, Call, Line
 from tests.voice.virtual_time import VirtualLoop, pause, running_loop, thinking
 
 NIGHTLY = os.environ.get("HYPOTHESIS_PROFILE") == "nightly"
-CALLS = int(os.environ.get("CALLS", "300" if NIGHTLY else "20"))
+CALLS = int(os.environ.get("CALLS", "300" if NIGHTLY else "16"))
 
 WORDS = "time tide waits for no man but the river by my house never hurries".split()  # noqa: SIM905
 
