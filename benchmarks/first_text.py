@@ -6,7 +6,8 @@ One pair is a streamed run on a fresh thread and a streamed Chat Completions req
 model, both through the official SDK on warm connections; the figure is their difference. The model
 answers at once, so everything that is measured is overhead. Model and loopback server have their
 own processes; the embedded server shares ours. The kinds of request alternate, so that whatever
-disturbs the machine disturbs all of them. Of long threads the model's window shows the newest part.
+disturbs the machine disturbs all of them. Long threads show the model as many messages as short
+ones, except in the last row, where they fill its window.
 """
 
 from __future__ import annotations
@@ -35,8 +36,9 @@ from .store_ops import fill
 WARM_UP = 20
 ALONE = "model alone"
 PROJECT = "default"
+SHOWN = 10
 WINDOW = 8000
-"""Tokens of the model's window: about two hundred of the messages that long threads have here."""
+"""Tokens of the model's window: about four hundred of the messages that long threads have here."""
 TEXT = "Say something."
 
 Ask = Callable[[], Awaitable[float]]
@@ -64,10 +66,17 @@ async def new_assistant(server: openai.AsyncOpenAI) -> str:
 
 
 async def through(
-    server: openai.AsyncOpenAI, assistant_id: str, thread_id: str | None = None
+    server: openai.AsyncOpenAI,
+    assistant_id: str,
+    thread_id: str | None = None,
+    shown: int | None = None,
 ) -> float:
-    """Seconds until the first text of a run that also adds the user's message; on a new thread, if
-    none is given."""
+    """Seconds until the first text of a run that also adds the user's message.
+
+    Args:
+        thread_id: a new thread, if none is given.
+        shown: how many messages the model sees; as many as its window holds, if not given.
+    """
     if thread_id is None:
         thread_id = (await server.beta.threads.create()).id
     began = time.perf_counter()
@@ -76,6 +85,9 @@ async def through(
         thread_id=thread_id,
         assistant_id=assistant_id,
         additional_messages=[{"role": "user", "content": TEXT}],
+        truncation_strategy=(
+            {"type": "last_messages", "last_messages": shown} if shown else {"type": "auto"}
+        ),
         stream=True,
     )
     async for event in stream:
@@ -116,8 +128,10 @@ async def measure(pairs: int, lengths: list[int], folder: Path) -> dict[str, lis
             }
             for length in lengths:
                 thread_id = await long_thread(http, length)
-                name = f"added, loopback HTTP, thread of {length:,} messages"
-                kinds[name] = partial(through, loopback, assistant_id, thread_id)
+                name = f"added, loopback HTTP, {SHOWN} shown of {length:,} messages"
+                kinds[name] = partial(through, loopback, assistant_id, thread_id, SHOWN)
+            name = f"added, loopback HTTP, a full window of {lengths[-1]:,} messages"
+            kinds[name] = partial(through, loopback, assistant_id, thread_id)
             taken: dict[str, list[float]] = {name: [] for name in kinds}
             order = list(kinds)
             for _ in range(WARM_UP + pairs):

@@ -3,8 +3,8 @@
     uv sync --group voice --group demo
     python -m examples.voice_without_cloud --recording call.wav
 
-Every part is a real one. espeak-ng speaks for both sides, the Silero model in livekit-agents
-notices that somebody speaks, PocketSphinx recognises what is said, and LiveKit's ``AgentSession``
+Every part is a real one. espeak-ng speaks for both sides, LiveKit's Silero plugin notices that
+somebody speaks, PocketSphinx recognises what is said, and LiveKit's ``AgentSession``
 takes the turns. The model is the one you have, or the small local one. In the middle the caller
 interrupts, and at the end you read the thread: it holds what was said aloud, and not a word more.
 """
@@ -20,7 +20,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from livekit.agents import Agent, AgentSession, ConversationItemAddedEvent, inference
+from livekit.agents import Agent, AgentSession, ConversationItemAddedEvent
 from livekit.agents.llm import ChatMessage
 from livekit.agents.voice import io
 from livekit.agents.voice.transcription import TranscriptSynchronizer
@@ -55,7 +55,7 @@ CALLER = "en-us+f2"
 
 def missing_parts() -> list[str]:
     """The packages of the group ``voice`` that are not installed."""
-    parts = ("espeakng_loader", "pocketsphinx")
+    parts = ("espeakng_loader", "livekit.plugins.silero", "pocketsphinx")
     return [part for part in parts if importlib.util.find_spec(part) is None]
 
 
@@ -91,9 +91,11 @@ async def answered(
     line: Line, ear: Ear, llm: AssistantLLM, agent: Agent
 ) -> AsyncIterator[AgentSession[None]]:
     """The agent is on the line. What was said is in its thread when the block is left."""
+    from livekit.plugins import silero
+
     session: AgentSession[None] = AgentSession(
         stt=PocketSphinxSTT(GRAMMAR),
-        vad=inference.VAD(),
+        vad=await asyncio.get_running_loop().run_in_executor(None, silero.VAD.load),
         tts=EspeakTTS(),
         llm=llm,
         turn_handling={"turn_detection": "vad", "interruption": {"mode": "vad"}},

@@ -1,18 +1,20 @@
-"""Calls in which anything happens at any moment. ``RANDOM_CALLS=500`` looks for longer.
+"""Calls in which anything happens at any moment; a failure shrinks to the moments that it needs.
 
-A seed is a call: the same moves at the same moments. When one fails, ``-k "[17]"`` plays it again,
-and the moves are in the failure's output.
+``HYPOTHESIS_PROFILE=nightly`` looks for longer. What the model says to which request is a part of
+the script, as is the time at which each thing happens: virtual time, so a script is a call.
 """
 
 from __future__ import annotations
 
 import asyncio
-import logging
 import os
-import random
+from dataclasses import dataclass
 from typing import Any
 
+import httpx2
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from livekit.agents import Agent, StopResponse, function_tool
 from livekit.agents.llm import ChatContext, ChatMessage
 from tests.plugin.agents import Said, model_saw, said
@@ -20,13 +22,67 @@ from tests.upstream import Answer, Upstream, say
 from tests.upstream import call as tool_call
 from tests.voice.audio import Heard
 from tests.voice.call import RECOGNITION, Call, Line
-from tests.voice.virtual_time import pause, thinking
+from tests.voice.virtual_time import VirtualLoop, pause, running_loop, thinking
 
-logger = logging.getLogger(__name__)
-
-CALLS = int(os.environ.get("RANDOM_CALLS", "12"))
+NIGHTLY = os.environ.get("HYPOTHESIS_PROFILE") == "nightly"
+CALLS = int(os.environ.get("CALLS", "300" if NIGHTLY else "16"))
 
 WORDS = "time tide waits for no man but the river by my house never hurries".split()  # noqa: SIM905
+
+Kind = str
+KINDS = (
+    "speak",
+    "in two",  # with a pause in the middle that may be taken for the end
+    "rewritten",  # guessed at early, and recognised with other punctuation
+    "ignored",  # the agent drops the turn with StopResponse
+    "corrected",  # the agent rewrites it
+    "cough",  # sound without words
+    "interrupt",
+    "say",
+    "instruct",
+    "text",
+    "refused",  # the next turn's request does not leave
+    "lost",  # its answer does not arrive
+    "cut",  # nor more than the first piece of it
+    "settle",
+)
+
+
+@dataclass(frozen=True)
+class Move:
+    """Something happens, ``words`` long or for ``seconds``; then time goes by."""
+
+    kind: Kind
+    words: int = 2
+    seconds: float = 1.0
+    rest: float = 0.0
+
+
+@dataclass(frozen=True)
+class Reply:
+    """What the model answers to a request: after some thought, words with pauses between them, and
+    perhaps a call of a tool that takes its time."""
+
+    words: tuple[int, ...] = (5,)
+    thought: float = 0.0
+    pause: float = 0.0
+    tool: float | None = None
+
+
+moves = st.builds(
+    Move,
+    st.sampled_from(["speak"] * 4 + ["in two", *KINDS]),
+    st.integers(1, 4),
+    st.sampled_from([0.3, 0.7, 1.0, 2.0]),
+    st.sampled_from([0.0, 0.3, 0.7, 1.2, 2.0, 3.5, 6.0]),
+)
+replies = st.builds(
+    Reply,
+    st.lists(st.integers(1, 12), max_size=3).map(tuple),
+    st.sampled_from([0.0, 0.0, 0.1, 1.0, 2.5, 5.0]),
+    st.sampled_from([0.0, 0.0, 0.2, 1.0, 4.0]),
+    st.sampled_from([None, None, None, None, 0.0, 1.0, 4.0, 9.0]),
+)
 
 
 def words_of(conversation: Said) -> Said:
@@ -40,13 +96,11 @@ class Anyone(Agent):
     def __init__(self) -> None:
         super().__init__(instructions="You are Ana.")
         self.orders: list[str] = []
-        self.slow = False  # a tool takes longer than LiveKit waits for an interrupted speech
 
     @function_tool
     async def order(self, what: str, seconds: float) -> str:
         """Order something."""
         self.orders.append(what)
-        self.slow = self.slow or seconds > 5
         await asyncio.sleep(seconds)
         return f"ordered {what}"
 
@@ -58,79 +112,131 @@ class Anyone(Agent):
             new_message.content = [words.replace("well", "Well,", 1)]
 
 
-class Dice:
-    """Draws what caller and model do, and writes down what came up."""
+class Model:
+    """Answers as the script says, and then plainly. No two answers are the same."""
 
-    def __init__(self, seed: int) -> None:
-        self.random = random.Random(seed)
-        self.asked = 0
+    def __init__(self, script: list[Reply]) -> None:
+        self._script = list(script)
+        self._asked = 0
 
-    def words(self, most: int = 20) -> str:
-        return " ".join(self.random.choices(WORDS, k=self.random.randint(1, most)))
-
-    def model(self, body: dict[str, Any]) -> Answer:
-        """A different answer each time, with pauses, sometimes a tool call."""
-        self.asked += 1
-        roll = self.random.random()
-        if body["messages"][-1]["role"] != "tool" and body.get("tools") and roll < 0.2:
-            arguments = {"what": f"tea {self.asked}", "seconds": self.random.choice([0, 1, 4, 9])}
-            spoken = say(f"{self.words()}. ") if roll < 0.1 else Answer()
-            return spoken + tool_call("order", arguments)
+    def __call__(self, body: dict[str, Any]) -> Answer:
+        self._asked += 1
+        reply = self._script.pop(0) if self._script else Reply()
         pieces: list[Any] = []
-        for _ in range(self.random.randint(1, 3)):
-            pieces.append(f"{self.words(12)} ")
-            if self.random.random() < 0.3:
-                pieces.append(pause(self.random.uniform(0.1, 4.0)))
-        answer = say(*pieces, f"({self.asked})")
-        return thinking(self.random.uniform(0.1, 5.0)) + answer if roll > 0.7 else answer
-
-    async def move(self, call: Call) -> None:
-        name = self.random.choice(
-            ["speak"] * 4 + ["in two"] * 2 + ["ignored", "corrected", "cough"]
-            + ["interrupt", "say", "instruct", "text", "settle"]
-        )  # fmt: skip
-        rest = self.random.choice([0.0, 0.3, 0.7, 1.2, 2.0, 3.5, 6.0])
-        words = self.words(4)
-        logger.info("%8.2f %s %r, then %s s", call.now, name, words, rest)
-        await self._make(call, name, words)
-        await call.waits(rest)
-
-    async def _make(self, call: Call, name: str, words: str) -> None:
-        if name == "speak":
-            await call.speaks(words, seconds=self.random.uniform(0.3, 2.0))
-        elif name == "ignored":
-            await call.speaks(f"hm {words}")
-        elif name == "corrected":
-            await call.speaks(f"well {words}")
-        elif name == "in two":
-            heard = (Heard(0.8, words), Heard(2.0 + RECOGNITION, "and so on"))
-            await call.speaks("", seconds=2.0, heard=heard)
-        elif name == "cough":
-            await call.speaks("", seconds=self.random.uniform(0.1, 1.0), heard=())
-        elif name == "interrupt":
-            call.session.interrupt()
-        elif name == "say":
-            call.session.say(f"{words}.")
-        elif name == "instruct":
-            call.session.generate_reply(instructions="Say something.")
-        elif name == "text":
-            call.session.interrupt()
-            call.session.generate_reply(user_input=words)
+        for count in reply.words:
+            pieces += [f"{text(count, self._asked)} ", *([pause(reply.pause)] * bool(reply.pause))]
+        spoken = say(*pieces)
+        if reply.tool is not None and body["messages"][-1]["role"] != "tool" and body.get("tools"):
+            arguments = {"what": f"tea {self._asked}", "seconds": reply.tool}
+            spoken += tool_call("order", arguments)
         else:
-            await call.settled()
+            spoken += say(f"({self._asked})")
+        return thinking(reply.thought) + spoken if reply.thought else spoken
 
 
-@pytest.mark.parametrize("seed", range(CALLS))
+def text(count: int, start: int) -> str:
+    return " ".join(WORDS[(start + n) % len(WORDS)] for n in range(count))
+
+
+async def make(call: Call, move: Move, number: int) -> None:
+    words = text(move.words, number)
+    if move.kind == "speak":
+        await call.speaks(words, seconds=move.seconds)
+    elif move.kind == "ignored":
+        await call.speaks(f"hm {words}")
+    elif move.kind == "corrected":
+        await call.speaks(f"well {words}")
+    elif move.kind == "in two":
+        heard = (Heard(0.8, words), Heard(2.0 + RECOGNITION, "and so on"))
+        await call.speaks("", seconds=2.0, heard=heard)
+    elif move.kind == "rewritten":
+        early = Heard(move.seconds / 2, words, "preflight")
+        final = Heard(move.seconds + RECOGNITION, f"{words.capitalize()}!")
+        await call.speaks("", seconds=move.seconds, heard=(early, final))
+    elif move.kind == "cough":
+        await call.speaks("", seconds=move.seconds, heard=())
+    elif move.kind == "interrupt":
+        call.session.interrupt()
+    elif move.kind == "say":
+        call.session.say(f"{words}.")
+    elif move.kind == "instruct":
+        call.session.generate_reply(instructions="Say something.")
+    elif move.kind == "text":
+        call.session.interrupt()
+        call.session.generate_reply(user_input=words)
+    elif move.kind == "settle":
+        await call.settled()
+    else:
+        spoil(call, move.kind)
+
+
+def spoil(call: Call, kind: Kind) -> None:
+    """Let the next request that runs the model go wrong."""
+    wire = call.wire
+
+    def runs(request: httpx2.Request) -> bool:
+        return request.method == "POST" and request.url.path.endswith("/runs")
+
+    def refuse(request: httpx2.Request) -> None:
+        if runs(request):
+            wire.before = None
+            raise httpx2.ConnectError("refused", request=request)
+
+    def spoilt(request: httpx2.Request, response: httpx2.Response) -> httpx2.Response:
+        if runs(request):
+            wire.after = None
+            if kind == "lost":
+                response.status_code = 502
+            else:
+                assert isinstance(response.stream, httpx2.AsyncByteStream)
+                response.stream = Broken(response.stream)
+        return response
+
+    if kind == "refused":
+        wire.before = refuse
+    else:
+        wire.after = spoilt
+
+
+class Broken(httpx2.AsyncByteStream):
+    """A body that breaks off after its first piece."""
+
+    def __init__(self, inner: httpx2.AsyncByteStream) -> None:
+        self._inner = inner
+
+    async def __aiter__(self) -> Any:
+        async for chunk in self._inner:
+            yield chunk
+            raise httpx2.ReadError("the line is dead")
+
+    async def aclose(self) -> None:
+        await self._inner.aclose()
+
+
+@pytest.mark.timeout(7200)
+@settings(
+    max_examples=CALLS,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
+@given(listed=st.lists(moves, min_size=1, max_size=9), answers=st.lists(replies, max_size=9))
 async def test_the_thread_is_what_was_said(
-    line: Line, upstream: Upstream, caplog: pytest.LogCaptureFixture, seed: int
+    line: Line,
+    upstream: Upstream,
+    caplog: pytest.LogCaptureFixture,
+    listed: list[Move],
+    answers: list[Reply],
 ) -> None:
-    caplog.set_level(logging.INFO, __name__)
-    dice = Dice(seed)
-    upstream.default = dice.model
+    loop = running_loop()
+    assert isinstance(loop, VirtualLoop)
+    loop.begin()
+    upstream.default = Model(answers)
     agent = Anyone()
+    caplog.clear()
     async with line(agent) as call:
-        for _ in range(dice.random.randint(3, 9)):
-            await dice.move(call)
+        for number, move in enumerate(listed):
+            await make(call, move, number)
+            await call.waits(move.rest)
+        call.wire.before = call.wire.after = None
         await call.settled()
         await call.waits(12.0)  # tools in the background come to an end
         await call.settled()
@@ -142,5 +248,6 @@ async def test_the_thread_is_what_was_said(
         shown = words_of(model_saw(upstream.requests[-1]))
         assert [one for one in shown if one[0] != "tool" and one[1]] == conversation[:-1]
         assert len(agent.orders) == len(set(agent.orders))
-    if agent.slow:
-        caplog.clear()  # LiveKit calls it an error that it had to let go of a slow tool
+    slow = any(reply.tool is not None and reply.tool > 5 for reply in answers)
+    if slow or any(move.kind in ("refused", "lost", "cut") for move in listed):
+        caplog.clear()  # LiveKit calls it an error to let go of a slow tool, and a line that breaks

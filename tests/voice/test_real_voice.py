@@ -141,7 +141,8 @@ class _Timeless:
                     return
                 yield pieces
         finally:
-            await stream.aclose()
+            with self._work.thread():
+                await stream.aclose()
 
     def context_window(self, model: str) -> int:
         return self._model.context_window(model)

@@ -38,6 +38,20 @@ async def test_no_timeout_fires_while_a_thread_works() -> None:
     assert loop.time() == before
 
 
+async def test_nor_while_one_works_for_somebody_who_has_gone() -> None:
+    over = threading.Event()
+
+    def finish() -> None:
+        work()
+        over.set()
+
+    waiting = asyncio.get_running_loop().run_in_executor(None, finish)
+    await asyncio.sleep(0)
+    waiting.cancel()
+    await asyncio.sleep(WORK / 10)
+    assert over.is_set()
+
+
 async def test_no_timeout_fires_while_a_transaction_runs(tmp_path: Path) -> None:
     def slow(connection: Connection) -> int:
         work()

@@ -24,7 +24,9 @@ other loops, keep the machine's time.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import selectors
+import threading
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from concurrent.futures import Executor
@@ -73,7 +75,12 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         self._now = 0.0
         self._epoch = _time()
         self._last = 0.0
+        self._until = LONGEST
         super().__init__(_Selector(self))
+
+    def begin(self) -> None:
+        """What follows may take as long as a test."""
+        self._until = self._now + LONGEST
 
     def time(self) -> float:
         return self._now
@@ -86,19 +93,32 @@ class VirtualLoop(asyncio.SelectorEventLoop):
 
     def jump(self, seconds: float) -> None:
         self._now += seconds
-        if self._now > LONGEST:
+        if self._now > self._until:
             raise RuntimeError("an hour has passed; what the test waits for will not come")
 
     def run_in_executor(  # type: ignore[override]
         self, executor: Executor | None, func: Callable[..., T], *args: Any
     ) -> asyncio.Future[T]:
-        future = super().run_in_executor(executor, func, *args)
-        self.work.threads += 1
-        future.add_done_callback(self._executor_done)
-        return future
+        """Counted until the thread is done with it: whoever waited may have been cancelled, while
+        what it holds, a lock or a core, is still held."""
+        begun = threading.Event()
+        counted = [True]
 
-    def _executor_done(self, _: asyncio.Future[Any]) -> None:
-        self.work.threads -= 1
+        def done(_: object = None) -> None:
+            self.work.threads -= counted.pop() if counted else 0
+
+        def work() -> T:
+            begun.set()
+            try:
+                return func(*args)
+            finally:
+                with contextlib.suppress(RuntimeError):  # the loop is closed
+                    self.call_soon_threadsafe(done)
+
+        self.work.threads += 1
+        future = super().run_in_executor(executor, work)
+        future.add_done_callback(lambda _: None if begun.is_set() else done())
+        return future
 
 
 class _Selector(selectors.DefaultSelector):

@@ -30,6 +30,14 @@ from . import (
 from .prepared import Prepared
 from .run_endings import Ending, Outcome, Unstored
 
+_BACKWARDS = (
+    sa.select(rows.messages.c.seq)
+    .where(rows.messages.c.thread_id == sa.bindparam("thread_id"))
+    .order_by(rows.messages.c.seq.desc())
+    .offset(sa.bindparam("newer"))
+    .limit(1)
+)
+_NTH_NEWEST = Prepared(_BACKWARDS)
 _FROM_USER = Prepared(
     sa.select(rows.messages.c.seq)
     .where(rows.messages.c.thread_id == sa.bindparam("thread_id"), rows.messages.c.role == "user")
@@ -273,14 +281,14 @@ def _first_position(connection: Connection, run: Run) -> int:
     count = run.truncation_strategy.get("last_messages")
     if run.truncation_strategy["type"] != "last_messages" or not count:
         return 0
-    table = rows.messages
-    first: int | None = connection.execute(
-        sa.select(table.c.seq)
-        .where(table.c.thread_id == run.thread_id, table.c.id.not_in(run.excluded_ids))
-        .order_by(table.c.seq.desc())
-        .offset(count - 1)
-        .limit(1)
-    ).scalar()
+    first: int | None
+    if run.excluded_ids:
+        shown = _BACKWARDS.where(rows.messages.c.id.not_in(run.excluded_ids))
+        place = {"thread_id": run.thread_id, "newer": count - 1}
+        first = connection.execute(shown, place).scalar()
+    else:
+        found = _NTH_NEWEST.first(connection, {"thread_id": run.thread_id, "newer": count - 1})
+        first = None if found is None else found["seq"]
     return first or 0
 
 

@@ -34,8 +34,9 @@ def match(
     thread_id: str,
     policy: Policy,
     doubtful: Iterable[str] = (),
-) -> tuple[list[tuple[Held, Entry]], tuple[Entry, ...]]:
-    """The longest prefix of ``entries`` that is a subsequence of ``held``, and the rest.
+) -> tuple[list[tuple[Held, Entry]], tuple[Entry, ...], dict[str, tuple[Held, Entry]]]:
+    """The longest prefix of ``entries`` that is a subsequence of ``held``; the rest; and, by their
+    ids, the messages that the rest already are: sent again, they must go.
 
     Base messages are never sent again: one that stands elsewhere counts as held where it is.
     """
@@ -48,7 +49,9 @@ def match(
         found = None
         for index in where.of(entry):
             one = held[index]
-            if index in where.taken or one.void or not doubt.isdisjoint(one.message_ids):
+            if index in where.taken or one.void:
+                continue
+            if doubt and not doubt.isdisjoint(one.message_ids):
                 continue
             if one.turn is None:
                 found = index
@@ -64,7 +67,13 @@ def match(
         where.taken.add(found)
         last = max(last, found) if not rest else last
         pairs.append((held[found], entry))
-    return pairs, tuple(rest)
+    superseded = {
+        held[index].message_id: (held[index], entry)
+        for entry in rest
+        for index in where.of(entry)
+        if held[index].turn is not None
+    }
+    return pairs, tuple(rest), superseded
 
 
 def bind_base(entries: Sequence[Entry], ledger: Ledger) -> tuple[Held, ...]:
@@ -109,28 +118,17 @@ def bind_base(entries: Sequence[Entry], ledger: Ledger) -> tuple[Held, ...]:
     return held
 
 
-def bound_to(
-    entries: Iterable[Entry], held: Sequence[Held], thread_id: str
-) -> dict[str, tuple[Held, Entry]]:
-    """The messages, by id, that these entries already are: sent again, they must go."""
-    where = _Index(held, thread_id)
-    return {
-        held[index].message_id: (held[index], entry)
-        for entry in entries
-        for index in where.of(entry)
-        if held[index].turn is not None
-    }
-
-
 def keep(held: Held, entry: Entry, policy: Policy, *, seen: bool) -> tuple[Held, Edit | None]:
     """Bind a message to its item; edit it if it does not say what the item says."""
-    bound = replace(
-        held,
-        item_id=entry.item_id,
-        text=None,
-        committed=held.committed or seen,
-        forgotten=False,
-    )
+    bound = held
+    committed = held.committed or seen
+    # Of a long conversation nearly all stays as it is, turn after turn.
+    if (held.item_id, held.text, held.committed) != (entry.item_id, None, committed) or (
+        held.forgotten
+    ):
+        bound = replace(
+            held, item_id=entry.item_id, text=None, committed=committed, forgotten=False
+        )
     if held.turn is None or not differs(held, entry, policy):
         return bound, None
     return replace(bound, digest=entry.digest, loose=False, also=()), Edit(held.message_id, entry)

@@ -15,7 +15,7 @@ from typing import Any
 
 from .judgement import Present, judge, never_said
 from .ledger import Fates, Held, Ledger, OpenRun
-from .matching import Edit, Policy, bind_base, bound_to, differs, keep, match
+from .matching import Edit, Policy, bind_base, differs, keep, match
 from .snapshot import Answer, Entry, Snapshot
 
 HIDDEN_AT_MOST = 128
@@ -118,9 +118,8 @@ def compare(snapshot: Snapshot, ledger: Ledger, fates: Fates, policy: Policy) ->
     """Match the snapshot with the thread and judge what it lacks."""
     held = bind_base(snapshot.entries, ledger)
     doubtful = {one for run in ledger.runs if run.state == "sent" for one in run.touched}
-    pairs, rest = match(snapshot.entries, held, ledger.thread_id, policy, doubtful)
+    pairs, rest, superseded = match(snapshot.entries, held, ledger.thread_id, policy, doubtful)
     matched = {one.message_id: entry for one, entry in pairs}
-    superseded = bound_to(rest, held, ledger.thread_id)
 
     after: list[Held] = []
     deletes: list[str] = []
@@ -237,9 +236,8 @@ def settle(
     wanted = tuple(e for e in entries or () if e.item_id not in ledger.removed)
     held = bind_base(wanted, ledger) if entries is not None else ledger.held
     doubtful = {one for run in ledger.runs if run.state == "sent" for one in run.touched}
-    pairs, rest = match(wanted, held, ledger.thread_id, policy, doubtful)
+    pairs, rest, superseded = match(wanted, held, ledger.thread_id, policy, doubtful)
     matched = {one.message_id: entry for one, entry in pairs}
-    superseded = bound_to(rest, held, ledger.thread_id)
     sessions = {fates.sessions.get(one.turn) for one, _ in pairs if one.turn is not None}
     after: list[Held] = []
     deletes: list[str] = []
