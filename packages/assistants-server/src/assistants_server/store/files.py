@@ -83,10 +83,10 @@ def delete(connection: Connection, project_id: str, file_id: str) -> None:
 def list_page(
     connection: Connection, project_id: str, page: Page, *, purpose: str | None
 ) -> Listing[File]:
-    query = sa.select(_table).where(_table.c.project_id == project_id, _table.c.complete)
+    filters: dict[str, Any] = {"project_id": project_id, "complete": True}
     if purpose is not None:
-        query = query.where(_table.c.purpose == purpose)
-    return pages.fetch(connection, _table, query, page, scope=project_id, record=_record)
+        filters["purpose"] = purpose
+    return pages.fetch(connection, _table, filters, page, scope=project_id, record=_record)
 
 
 def read_chunk(connection: Connection, file_id: str, number: int) -> bytes | None:

@@ -185,10 +185,10 @@ def list_page(
     run_id: str | None = None,
 ) -> Listing[Message]:
     thread_lock.check(connection, project_id, thread_id)
-    query = sa.select(_table).where(_table.c.thread_id == thread_id)
+    filters = {"thread_id": thread_id}
     if run_id is not None:
-        query = query.where(_table.c.run_id == run_id)
-    return pages.fetch(connection, _table, query, page, scope=thread_id, record=_record)
+        filters["run_id"] = run_id
+    return pages.fetch(connection, _table, filters, page, scope=thread_id, record=_record)
 
 
 def edit(

@@ -7,15 +7,28 @@ an offset. A cursor whose object was deleted meanwhile still works: its place is
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, Generic, TypeVar
 
-from sqlalchemy import Connection, Select, Table, delete, insert, literal, select, tuple_
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Select,
+    Table,
+    bindparam,
+    delete,
+    insert,
+    literal,
+    select,
+    tuple_,
+)
 
 from .. import errors
 from ..domain.records import Page
 from . import rows
+from .prepared import Prepared
 
 T = TypeVar("T")
 
@@ -31,43 +44,98 @@ class Listing(Generic[T]):
 def fetch(
     connection: Connection,
     table: Table,
-    query: Select[Any],
+    filters: Mapping[str, Any],
     page: Page,
     *,
     scope: str,
     record: Callable[[dict[str, Any]], T],
+    also: Sequence[ColumnElement[bool]] = (),
 ) -> Listing[T]:
-    """One page of ``query``, which selects whole rows of ``table`` within ``scope``.
+    """One page of the rows of ``table`` whose columns have the values of ``filters``.
+
+    Args:
+        scope: whose list it is, for the places of what was deleted from it.
+        also: further conditions, which make the statement one that is not kept.
 
     Raises:
         BadRequest: a cursor that names nothing in this list.
     """
-    key = tuple_(table.c.created_at, table.c.seq)
+    values = dict(filters)
     newest_first = page.order == "desc"
-    whole = query
-    if page.after is not None:
-        place = _place(connection, table, whole, "after", page.after, scope)
-        query = query.where(key < place if newest_first else key > place)
-    backwards = page.before is not None and page.after is None
-    if page.before is not None:
-        place = _place(connection, table, whole, "before", page.before, scope)
-        query = query.where(key > place if newest_first else key < place)
+    bounds: list[_Bound] = []
+    for name, cursor, forwards in (("after", page.after, True), ("before", page.before, False)):
+        if cursor is None:
+            continue
+        created_at, seq = _place(connection, table, filters, also, name, cursor, scope)
+        values |= {f"{name}_created_at": created_at, f"{name}_seq": seq}
+        bounds.append(_Bound(name, older=newest_first == forwards))
     # `before` alone asks for the nearest entries, so it reads away from the cursor and turns round.
-    descending = newest_first != backwards
-    columns = (table.c.created_at, table.c.seq)
-    query = query.order_by(*(c.desc() if descending else c.asc() for c in columns))
-    found = connection.execute(query.limit(page.limit + 1)).all()
-    items = [record(row._asdict()) for row in found[: page.limit]]
+    backwards = page.before is not None and page.after is None
+    kind = _Kind(table, tuple(filters), newest_first != backwards, tuple(bounds))
+    query = Prepared(_select(kind).where(*also)) if also else _prepared(kind)
+    found = query.all(connection, {**values, "most": page.limit + 1})
+    items = [record(one) for one in found[: page.limit]]
     if backwards:
         items.reverse()
     return Listing(items, has_more=len(found) > page.limit)
 
 
+@dataclass(frozen=True, slots=True)
+class _Bound:
+    """``older``: than the cursor of this name; otherwise newer."""
+
+    cursor: str
+    older: bool
+
+
+@dataclass(frozen=True, slots=True)
+class _Kind:
+    """What statements for pages differ in."""
+
+    table: Table
+    columns: tuple[str, ...]
+    descending: bool
+    bounds: tuple[_Bound, ...]
+
+
+@cache
+def _prepared(kind: _Kind) -> Prepared:
+    return Prepared(_select(kind))
+
+
+def _select(kind: _Kind) -> Select[Any]:
+    columns = kind.table.c
+    key = tuple_(columns.created_at, columns.seq)
+    query = select(kind.table).where(*_equal(kind.table, kind.columns))
+    for bound in kind.bounds:
+        place = tuple_(
+            bindparam(f"{bound.cursor}_created_at", type_=columns.created_at.type),
+            bindparam(f"{bound.cursor}_seq", type_=columns.seq.type),
+        )
+        query = query.where(key < place if bound.older else key > place)
+    order = (columns.created_at, columns.seq)
+    query = query.order_by(*(one.desc() if kind.descending else one.asc() for one in order))
+    return query.limit(bindparam("most"))
+
+
+def _equal(table: Table, columns: Iterable[str]) -> list[ColumnElement[bool]]:
+    return [table.c[name] == bindparam(name) for name in columns]
+
+
 def _place(
-    connection: Connection, table: Table, query: Select[Any], param: str, cursor: str, scope: str
+    connection: Connection,
+    table: Table,
+    filters: Mapping[str, Any],
+    also: Sequence[ColumnElement[bool]],
+    param: str,
+    cursor: str,
+    scope: str,
 ) -> tuple[int, int]:
     row = connection.execute(
-        query.with_only_columns(table.c.created_at, table.c.seq).where(table.c.id == cursor)
+        select(table.c.created_at, table.c.seq).where(
+            *_equal(table, filters), *also, table.c.id == cursor
+        ),
+        filters,
     ).first()
     if row is None:
         gone = rows.tombstones.c

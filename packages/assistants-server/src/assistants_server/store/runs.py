@@ -120,8 +120,8 @@ def active(connection: Connection, thread_id: str) -> Run | None:
 
 def list_page(connection: Connection, project_id: str, thread_id: str, page: Page) -> Listing[Run]:
     thread_lock.check(connection, project_id, thread_id)
-    query = sa.select(_table).where(_table.c.thread_id == thread_id)
-    return pages.fetch(connection, _table, query, page, scope=thread_id, record=_record)
+    of_thread = {"thread_id": thread_id}
+    return pages.fetch(connection, _table, of_thread, page, scope=thread_id, record=_record)
 
 
 def update_metadata(

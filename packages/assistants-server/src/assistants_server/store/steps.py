@@ -84,8 +84,8 @@ def list_page(
     connection: Connection, project_id: str, thread_id: str, run_id: str, page: Page
 ) -> Listing[Step]:
     runs.get(connection, project_id, thread_id, run_id)
-    query = sa.select(_table).where(_table.c.run_id == run_id)
-    return pages.fetch(connection, _table, query, page, scope=run_id, record=_record)
+    of_run = {"run_id": run_id}
+    return pages.fetch(connection, _table, of_run, page, scope=run_id, record=_record)
 
 
 def by_id(connection: Connection, step_id: str) -> Step | None:

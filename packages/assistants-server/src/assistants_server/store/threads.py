@@ -88,17 +88,24 @@ def list_page(
     connection: Connection, project_id: str, page: Page, *, metadata: Metadata
 ) -> Listing[Thread]:
     """Extension: the project's threads, those that carry all of ``metadata``."""
-    query = sa.select(_table).where(_table.c.project_id == project_id)
-    for key, value in metadata.items():
-        query = query.where(
-            sa.exists().where(
-                _pairs.c.thread_id == _table.c.id,
-                _pairs.c.project_id == project_id,
-                _pairs.c.key == key,
-                _pairs.c.value == value,
-            )
+    carries = [
+        sa.exists().where(
+            _pairs.c.thread_id == _table.c.id,
+            _pairs.c.project_id == project_id,
+            _pairs.c.key == key,
+            _pairs.c.value == value,
         )
-    return pages.fetch(connection, _table, query, page, scope=project_id, record=_record)
+        for key, value in metadata.items()
+    ]
+    return pages.fetch(
+        connection,
+        _table,
+        {"project_id": project_id},
+        page,
+        scope=project_id,
+        record=_record,
+        also=carries,
+    )
 
 
 def _index(connection: Connection, thread: Thread) -> None:
