@@ -43,21 +43,25 @@ async def test_a_half_done_run_of_a_dead_process_fails_with_its_text(bench: Benc
     assert (await bench.texts())[-2:] == ["and now?", "Back again"]
 
 
-async def test_a_run_that_was_never_started_is_executed_by_another_process(bench: Bench) -> None:
-    bench.upstream.script(call("f", id="call_a"))
+async def test_a_run_that_has_said_nothing_is_executed_by_another_process(bench: Bench) -> None:
+    hold = stall()
+    bench.upstream.script(call("f", id="call_a"), say(hold, "Never heard"))
     started = await bench.start("hi", tools=[FUNCTION])
     await events(started.log)
     dead = bench.process
     resumed = await dead.runs.submit(
         PROJECT, bench.thread_id, started.run.id, [ToolOutput(tool_call_id="call_a", output="x")]
     )
-    dead.die()  # before the run's task took its first step
     assert resumed.run.status == "queued"
+    await hold.reached.wait()
+    dead.die()
+    await bench.upstream.disconnected()
+    hold.release()
     bench.upstream.script(say("Taken over"))
     bench.process = bench.new_process()
     await bench.process.worker.start()
     await sweep(bench, bench.settings.lease + 1)
-    await bench.upstream.arrived(2)
+    await bench.upstream.arrived(3)
     await bench.process.worker.drain(60)
     assert (await bench.get(started.run)).status == "completed"
     assert (await bench.texts())[-1] == "Taken over"

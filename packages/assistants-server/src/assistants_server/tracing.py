@@ -230,6 +230,17 @@ class TracedDatabase(Database):
         with self._transaction("write", function):
             return await super().write(function, *args, **kwargs)
 
+    async def write_calling(
+        self,
+        committed: Callable[[T], None],
+        function: Callable[Concatenate[Connection, P], T],
+        /,
+        *args: P.args,
+        **kwargs: P.kwargs,
+    ) -> T:
+        with self._transaction("write", function):
+            return await super().write_calling(committed, function, *args, **kwargs)
+
     async def progress(
         self,
         function: Callable[Concatenate[Connection, P], T],

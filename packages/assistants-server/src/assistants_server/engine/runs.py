@@ -14,7 +14,7 @@ from .. import errors
 from ..clock import Clock
 from ..domain.drafts import RunDraft, ThreadDraft, ToolOutput
 from ..domain.records import Run, Step, Thread
-from ..domain.run_events import ObjectEvent
+from ..domain.run_events import ObjectEvent, RunEvent
 from ..domain.run_state import ACTIVE
 from ..store import run_cancellation, run_creation, run_story, runs, threads, tool_outputs, turn
 from ..store.database import Database
@@ -101,8 +101,10 @@ class Runs:
     async def _create(
         self, project_id: str, thread_id: str, draft: RunDraft, once: Once
     ) -> StartedRun:
-        created, begun = await self._database.write(
-            self._begun(once(run_creation.create), _created),
+        created, log = await self._launched(
+            once(run_creation.create),
+            _created,
+            lambda made: announcements.created(made.run),
             project_id,
             thread_id,
             draft,
@@ -111,7 +113,6 @@ class Runs:
             unstored=self._worker.unstored,
         )
         self._worker.ended(created.ended)
-        log = self._worker.launch(created.run, announcements.created(created.run), begun)
         return StartedRun(created.run, log)
 
     async def create_with_thread(
@@ -123,16 +124,15 @@ class Runs:
             ApiError: no such assistant, nothing to run on, or the project's limit is reached.
         """
         with self._worker.admitted(project_id):
-            created, begun = await self._database.write(
-                self._begun(once(run_creation.create_with_thread), _created),
+            created, log = await self._launched(
+                once(run_creation.create_with_thread),
+                _created,
+                lambda made: announcements.created(made.run, made.thread),
                 project_id,
                 thread,
                 draft,
                 now=self._now(),
                 claim=self._worker.claim(),
-            )
-            log = self._worker.launch(
-                created.run, announcements.created(created.run, created.thread), begun
             )
         return StartedRun(created.run, log, created.thread)
 
@@ -152,8 +152,10 @@ class Runs:
         """
         await self.get(project_id, thread_id, run_id)  # expires it if it is time
         with self._worker.admitted(project_id):
-            (run, step), begun = await self._database.write(
-                self._begun(once(tool_outputs.submit), _resumed),
+            (run, _), log = await self._launched(
+                once(tool_outputs.submit),
+                _resumed,
+                lambda made: announcements.resumed(*made),
                 project_id,
                 thread_id,
                 run_id,
@@ -161,7 +163,6 @@ class Runs:
                 claim=self._worker.claim(),
                 now=self._now(),
             )
-            log = self._worker.launch(run, announcements.resumed(run, step), begun)
             return StartedRun(run, log)
 
     async def cancel(
@@ -246,10 +247,29 @@ class Runs:
             for each in waiting:
                 each.cancel()
 
-    def _begun(
-        self, make: Callable[Concatenate[Connection, P], T], run_of: Callable[[T], Run]
-    ) -> Callable[Concatenate[Connection, P], tuple[T, Begun | None]]:
-        return turn.made_and_begun(make, run_of, self._worker.view, now=self._now())
+    async def _launched(
+        self,
+        make: Callable[Concatenate[Connection, P], T],
+        run_of: Callable[[T], Run],
+        events_of: Callable[[T], list[RunEvent]],
+        /,
+        *args: P.args,
+        **kwargs: P.kwargs,
+    ) -> tuple[T, EventLog]:
+        """Store what makes a run, with the beginning of its turn, and execute it.
+
+        The model is asked while the disk is still writing; whoever reads the log gets it from here,
+        when it has written.
+        """
+        logs: list[EventLog] = []
+
+        def launch(stored: tuple[T, Begun | None]) -> None:
+            made, begun = stored
+            logs.append(self._worker.launch(run_of(made), events_of(made), begun))
+
+        store = turn.made_and_begun(make, run_of, self._worker.view, now=self._now())
+        made, _ = await self._database.write_calling(launch, store, *args, **kwargs)
+        return made, logs[0]
 
     def _is_overdue(self, run: Run) -> bool:
         return (

@@ -22,9 +22,6 @@ from ..wire import stream
 logger = logging.getLogger(__name__)
 
 KEEP_ALIVE_SECONDS = 15.0
-_TURNS_OF_THE_LOOP = 6
-"""What a question to the model takes to leave, if it waits for nothing. A client in this process
-parses the first events in half a millisecond, and the question would wait for that."""
 
 
 class RunStream(Response):
@@ -61,8 +58,6 @@ class RunStream(Response):
             await self._tell(receive, send)
 
     async def _tell(self, receive: Receive, send: Send) -> None:
-        for _ in range(_TURNS_OF_THE_LOOP):
-            await asyncio.sleep(0)
         await send(
             {"type": "http.response.start", "status": 200, "headers": list(self.raw_headers)}
         )

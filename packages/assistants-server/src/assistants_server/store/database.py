@@ -151,6 +151,22 @@ class Database:
         """
         return await self._timed("write", partial(_call, function, args, kwargs))
 
+    async def write_calling(
+        self,
+        committed: Callable[[T], None],
+        function: Callable[Concatenate[Connection, P], T],
+        /,
+        *args: P.args,
+        **kwargs: P.kwargs,
+    ) -> T:
+        """Like ``write``, and calls ``committed`` with the result a little earlier, where it can:
+        once the transaction is there for everybody, while the disk is still writing it.
+
+        For work that need not wait for the disk, such as asking a model. Nobody may be told before
+        this returns. What ``committed`` raises is raised here.
+        """
+        return await self._timed("write", partial(_call, function, args, kwargs), committed)
+
     async def progress(
         self,
         function: Callable[Concatenate[Connection, P], T],
@@ -176,29 +192,43 @@ class Database:
         """Run ``function`` on one consistent snapshot of the database."""
         return await self._timed("read", partial(_call, function, args, kwargs))
 
-    async def _timed(self, kind: _Kind, function: Callable[[Connection], T]) -> T:
+    async def _timed(
+        self,
+        kind: _Kind,
+        function: Callable[[Connection], T],
+        committed: Callable[[T], None] | None = None,
+    ) -> T:
         began = time.perf_counter()
         try:
-            return await self._run(kind, function)
+            return await self._run(kind, function, committed)
         finally:
             self.seconds[kind].add(time.perf_counter() - began)
 
-    async def _run(self, kind: _Kind, function: Callable[[Connection], T]) -> T:
+    async def _run(
+        self,
+        kind: _Kind,
+        function: Callable[[Connection], T],
+        committed: Callable[[T], None] | None,
+    ) -> T:
+        result: T
         if self._lanes is not None:
             lane = self._lanes[kind == "read"]
-            result: T = await lane.submit(function, durable=kind == "write")
+            result = await lane.submit(function, durable=kind == "write", committed=committed)
             return result
         if self._pool is None:
             raise DatabaseError("The database is closed.")
         try:
             async with self._pool.begin() as connection:
-                return await connection.run_sync(function)
+                result = await connection.run_sync(function)
         except Exception as error:
             failure = translate(error)
             if failure is error:
                 raise
             report(failure)
             raise failure from error
+        if committed is not None:
+            committed(result)
+        return result
 
     def listen(self, touched: Callable[[str], None]) -> asyncio.Task[None] | None:
         """Call ``touched`` with the id of every run that any process touches (``signals``).
