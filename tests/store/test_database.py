@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import sqlite3
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -19,7 +20,7 @@ from sqlalchemy.engine import make_url
 
 from assistants_server import errors
 from assistants_server.domain.drafts import ThreadDraft
-from assistants_server.domain.records import Page
+from assistants_server.domain.records import Page, Thread
 from assistants_server.store import model_names, rows, schema, sqlite, threads
 from assistants_server.store.database import Database, DatabaseError
 
@@ -225,3 +226,65 @@ async def test_closing_twice_is_nothing(database: Database) -> None:
     await database.close()
     with pytest.raises(DatabaseError, match="closed"):
         await database.read(threads.get, "default", "thread_x")
+
+
+async def test_work_that_need_not_wait_for_the_disk_begins_when_everybody_sees_the_transaction(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    disk = threading.Event()
+    monkeypatch.setattr(os, "fsync", lambda log: disk.wait())
+    database = await Database.open(f"sqlite:///{tmp_path / 'assistants.db'}")
+    seen: asyncio.Future[Thread] = asyncio.get_running_loop().create_future()
+    writing = asyncio.ensure_future(
+        database.write_calling(seen.set_result, threads.create, "default", ThreadDraft(), now=1)
+    )
+    thread = await seen
+    assert await database.read(threads.get, "default", thread.id) == thread
+    assert not writing.done(), "it was said to be stored before the disk had it"
+    disk.set()
+    assert await writing == thread
+    await database.close()
+
+
+async def test_a_disk_that_refuses_to_keep_a_transaction_fails_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    database = await Database.open(f"sqlite:///{tmp_path / 'assistants.db'}")
+
+    def refuse(log: int) -> None:
+        raise OSError(5, "Input/output error")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(os, "fsync", refuse)
+        with pytest.raises(DatabaseError):
+            await database.write(threads.create, "default", ThreadDraft(), now=1)
+    await database.write(threads.create, "default", ThreadDraft(), now=1)
+    await database.close()
+
+
+async def test_only_what_is_acknowledged_waits_for_the_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced: list[int] = []
+    monkeypatch.setattr(os, "fsync", synced.append)
+    path = tmp_path / "assistants.db"
+    database = await Database.open(f"sqlite:///{path}")
+    thread = await database.progress(threads.create, "default", ThreadDraft(), now=1)
+    assert synced == []
+    assert await database.read(threads.get, "default", thread.id) == thread
+    await database.write(threads.create, "default", ThreadDraft(), now=1)
+    (log,) = synced
+    assert os.path.samestat(os.fstat(log), os.stat(f"{path}-wal"))
+    await database.close()
+
+
+async def test_what_fails_in_the_work_that_begins_early_is_raised_to_whoever_wrote(
+    database: Database,
+) -> None:
+    def fail(thread: Thread) -> None:
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        await database.write_calling(fail, threads.create, "default", ThreadDraft(), now=1)
+    listing = await database.read(threads.list_page, "default", Page(), metadata={})
+    assert len(listing.items) == 1, "the transaction stands"
