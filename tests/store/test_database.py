@@ -86,6 +86,7 @@ async def test_an_older_database_is_brought_up_to_date(database_url: str) -> Non
     thread = await database.write(threads.create, "default", ThreadDraft(), now=1)
 
     def back_to_the_first(connection: Connection) -> None:
+        connection.execute(sa.text("ALTER TABLE runs DROP COLUMN taken_over"))
         connection.execute(sa.text("DROP TABLE model_names"))
         for table in ("messages", "runs"):
             connection.execute(sa.text(f"DROP INDEX ix_{table}_thread_id_created_at_seq"))
