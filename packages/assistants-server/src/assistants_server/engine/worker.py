@@ -4,7 +4,8 @@ The database is the only coordination between processes. A run carries its owner
 owner renews while it works, and learns from the same statement which of its runs others have
 ended. What no process renews any more is settled by whoever looks first: a turn that has said
 nothing yet is asked again, once; one that was half said fails with a plain reason, a run that was
-being cancelled is cancelled. Overdue runs expire. So every run ends, whatever happens to its process.
+being cancelled is cancelled. Overdue runs expire. So every run ends, whatever happens to its
+process.
 """
 
 from __future__ import annotations
