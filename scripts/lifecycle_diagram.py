@@ -30,7 +30,7 @@ CAUSES = """\
 
 | cause | who brings it about |
 |---|---|
-| `start` | a worker picks the run up (`store/turn.py`) |
+| `start` | the transaction that makes or resumes the run, or who takes it over (`store/turn.py`) |
 | `call_tools` | the model asked for functions of the client |
 | `submit` | the client answered all pending calls (`store/tool_outputs.py`) |
 | `complete` | the model is done |

@@ -86,6 +86,28 @@ async def test_a_run_whose_client_went_with_its_process_is_not_executed_again(
     assert len(bench.upstream.requests) == 1
 
 
+async def test_a_run_that_has_cost_two_processes_their_lives_is_not_given_a_third(
+    bench: Bench,
+) -> None:
+    """One whose question itself kills whoever asks it would take every process down in turn."""
+    holds = [stall(), stall()]
+    for hold in holds:
+        bench.upstream.script(say(hold, "Never said"))
+    started = await bench.start("hi")
+    for hold in holds:
+        await hold.reached.wait()
+        bench.process.die()
+        hold.release()
+        bench.process = bench.new_process()
+        await bench.process.worker.start()
+        await sweep(bench, bench.settings.lease + 1)
+    run = await bench.get(started.run)
+    assert run.status == "failed"
+    assert run.last_error is not None
+    assert "stopped before the run was done" in run.last_error.message
+    assert len(bench.upstream.requests) == 2
+
+
 async def test_a_living_process_keeps_its_runs(bench: Bench) -> None:
     started, hold = await speaking(bench)
     other = bench.new_process()

@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 from livekit.agents import Agent
 from livekit.agents.llm.mcp import MCPServerStdio, MCPToolset
-from tests.plugin import mcp_shop
 from tests.plugin.agents import RUN, SUBMIT, Caller, said
 from tests.plugin.test_tools import tool_outputs
 from tests.upstream import Upstream, call, calls, say
@@ -21,7 +20,7 @@ async def test_its_tools_are_offered_called_and_answered_and_missed(
     book = tmp_path / "orders"
     shop = MCPServerStdio(
         sys.executable,
-        [mcp_shop.__file__, str(book)],
+        [str(Path(__file__).with_name("mcp_shop.py")), str(book)],
         client_session_timeout_seconds=60,  # a process has to start, perhaps on a busy machine
     )
     agent = Agent(instructions="You keep a shop.", tools=[MCPToolset(id="shop", mcp_server=shop)])

@@ -11,9 +11,9 @@ from tests.store.test_run_creation import NOW, World, text, world
 
 from assistants_server.domain import model_input
 from assistants_server.domain.drafts import MessageDraft, ThreadDraft
-from assistants_server.domain.records import Message, Run
+from assistants_server.domain.records import Message, Run, Step
 from assistants_server.domain.tokens import estimate_message
-from assistants_server.store import conversation, messages, threads
+from assistants_server.store import conversation, messages, steps, threads
 from assistants_server.store.conversation import SHORT, View
 
 __all__ = ["world"]
@@ -88,6 +88,33 @@ async def test_a_short_thread_reads_the_same_in_passing(world: World, tokens: in
     run, view = await run_on(world, thread), window_for(tokens)
     in_passing = await world.database.read(conversation.read_short, run, view)
     assert in_passing == await world.database.read(conversation.read, run, view)
+
+
+async def test_a_thread_of_many_tool_turns_is_not_read_in_passing(world: World) -> None:
+    """They may be all that a thread consists of: an agent at work answers them for hours."""
+    thread = await thread_of(world, 1)
+    run, view = await run_on(world, thread), window_for(EVERYTHING)
+
+    def answer(connection: Connection, number: int) -> None:
+        step = Step(
+            id=f"step_{number}",
+            run_id=run.id,
+            thread_id=run.thread_id,
+            assistant_id=run.assistant_id,
+            created_at=NOW,
+            type="tool_calls",
+            status="completed",
+            after_position=thread[0].position,
+        )
+        steps.insert(connection, step)
+
+    for number in range(SHORT):
+        await world.database.write(answer, number)
+    short = await world.database.read(conversation.read_short, run, view)
+    assert short is not None
+    assert len(short.turns) == SHORT
+    await world.database.write(answer, SHORT)
+    assert await world.database.read(conversation.read_short, run, view) is None
 
 
 async def test_a_long_thread_or_one_with_images_is_not_read_in_passing(world: World) -> None:

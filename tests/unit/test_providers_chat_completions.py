@@ -199,6 +199,19 @@ async def test_half_a_surrogate_pair_does_not_end_the_conversation() -> None:
     assert pieces[0] == TextPiece("a? ")
 
 
+@pytest.mark.parametrize("variable", ["http_proxy", "all_proxy"])
+async def test_a_proxy_is_asked_and_may_be_named_without_its_scheme(
+    variable: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with Upstream() as upstream:
+        address = upstream.base_url.removeprefix("http://").split("/")[0]
+        monkeypatch.setenv(variable, address)
+        async with provider(upstream, base_url="http://models.test/v1") as asked:
+            upstream.script(say("Hello"))
+            assert TextPiece("Hello") in await hear(asked)
+        assert upstream.requests[0].headers["host"] == "models.test"
+
+
 async def test_turns_share_one_connection() -> None:
     async with Upstream(default=echo) as upstream, provider(upstream) as asked:
         await asked.prewarm()
@@ -351,7 +364,9 @@ async def test_a_silent_model_is_given_up() -> None:
     assert len(upstream.requests) == 2, "silence is not tried again"
 
 
-@pytest.mark.parametrize("url", ["localhost:11434/v1", "", "ftp://x/v1", "http://", "http://x:y/"])
+@pytest.mark.parametrize(
+    "url", ["localhost:11434/v1", "", "ftp://x/v1", "http://", "http://x:y/", "http://a..b/v1"]
+)
 async def test_a_url_that_is_none_is_said_at_once(url: str) -> None:
     if url:
         with pytest.raises(ProviderError, match="not one that can be called"):
@@ -377,6 +392,31 @@ async def test_no_text_of_a_conversation_is_logged(caplog: pytest.LogCaptureFixt
         await refused(asked)
         await refused(asked)
     assert SECRET not in caplog.text
+
+
+async def test_the_key_is_not_logged_even_for_those_who_debug(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The HTTP client shows the whole request in some of its exceptions."""
+    caplog.set_level(logging.DEBUG)
+    monkeypatch.setattr(chat_completions, "RETRY_SECONDS", ())
+    asked_for: list[bytes] = []
+
+    async def speak(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        asked_for.append(await reader.readline())
+        writer.write(b"SSH-2.0 Hello\r\n\r\n")
+        writer.close()
+
+    async with await asyncio.start_server(speak, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        url = f"http://127.0.0.1:{port}/a%2Fb/v1?q=hidden"
+        asked = ChatCompletions(base_url=url, api_key=KEY)
+        assert "not a Chat Completions stream" in (await refused(asked)).message
+        await asked.aclose()
+    assert asked_for[0].startswith(b"POST /a%2Fb/v1/chat/completions?q=hidden "), "as it was given"
+    assert "refused a request: ClientResponseError" in caplog.text
+    assert KEY not in caplog.text
+    assert "hidden" not in caplog.text
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -23,6 +26,7 @@ from assistants_server.domain.transcript import (
     RefusalGrows,
     TextGrows,
     Turn,
+    _Call,
 )
 
 
@@ -124,3 +128,15 @@ def test_what_is_told_adds_up_to_what_is_stored(told: list[Piece]) -> None:
     ]
     assert stored == list(blocks.values())
     assert [call["function"]["arguments"] for call in turn.pending_calls()] == [*arguments.values()]
+
+
+def test_calls_can_be_shown_while_another_arrives(monkeypatch: pytest.MonkeyPatch) -> None:
+    turn, _ = fold(CallPiece(0, "{}", "call_a", "f"))
+    shown = _Call.wire
+
+    def interrupted(call: _Call, *, with_output: bool) -> dict[str, Any]:
+        turn.feed(CallPiece(1, "{}", "call_b", "g"))
+        return shown(call, with_output=with_output)
+
+    monkeypatch.setattr(_Call, "wire", interrupted)
+    assert [call["id"] for call in turn.step_calls()] == ["call_a"]

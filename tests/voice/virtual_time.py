@@ -99,25 +99,28 @@ class VirtualLoop(asyncio.SelectorEventLoop):
     def run_in_executor(  # type: ignore[override]
         self, executor: Executor | None, func: Callable[..., T], *args: Any
     ) -> asyncio.Future[T]:
-        """Counted until the thread is done with it: whoever waited may have been cancelled, while
-        what it holds, a lock or a core, is still held."""
-        begun = threading.Event()
+        """Counted until the thread is done with it and the loop has heard of it: whoever waited may
+        have been cancelled, while what it holds, a lock or a core, is still held."""
+        begun, ended = threading.Event(), threading.Event()
         counted = [True]
 
-        def done(_: object = None) -> None:
-            self.work.threads -= counted.pop() if counted else 0
+        def settle(_: object = None) -> None:
+            over = ended.is_set() or not begun.is_set()
+            if counted and over and future.done():
+                self.work.threads -= counted.pop()
 
         def work() -> T:
             begun.set()
             try:
                 return func(*args)
             finally:
+                ended.set()
                 with contextlib.suppress(RuntimeError):  # the loop is closed
-                    self.call_soon_threadsafe(done)
+                    self.call_soon_threadsafe(settle)
 
         self.work.threads += 1
         future = super().run_in_executor(executor, work)
-        future.add_done_callback(lambda _: None if begun.is_set() else done())
+        future.add_done_callback(settle)
         return future
 
 
@@ -200,8 +203,7 @@ def wall_clock(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def counted_transactions(monkeypatch: pytest.MonkeyPatch) -> None:
     """Transactions run in threads of the database's own, which the loop does not see."""
-    monkeypatch.setattr(Database, "write", _as_thread(Database.write))
-    monkeypatch.setattr(Database, "read", _as_thread(Database.read))
+    monkeypatch.setattr(Database, "_timed", _as_thread(Database._timed))
 
 
 def _as_thread(method: Callable[P, Awaitable[T]]) -> Callable[P, Awaitable[T]]:

@@ -150,6 +150,7 @@ class Run:
     cancel_on_disconnect: bool = False
     owner: str | None = None
     lease_until: float | None = None
+    taken_over: bool = False  # this turn was begun by another process, which has died
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -129,8 +129,9 @@ class Turn:
         return [block.wire() for block in self._blocks]
 
     def step_calls(self) -> list[dict[str, Any]]:
-        """The calls as a run step shows them: ``output`` is null."""
-        return [call.wire(with_output=True) for call in self._calls.values()]
+        """The calls as a run step shows them: ``output`` is null. A copy is taken of the calls at
+        once, because the store's threads look while others arrive."""
+        return [call.wire(with_output=True) for call in list(self._calls.values())]
 
     def pending_calls(self) -> list[dict[str, Any]]:
         """The calls as ``required_action`` lists them."""

@@ -3,8 +3,9 @@
 The database is the only coordination between processes. A run carries its owner and a lease; the
 owner renews while it works, and learns from the same statement which of its runs others have
 ended. What no process renews any more is settled by whoever looks first: a turn that has said
-nothing yet is asked again, one that was half said fails with a plain reason, a run that was being
-cancelled is cancelled. Overdue runs expire. So every run ends, whatever happens to its process.
+nothing yet is asked again, once; one that was half said fails with a plain reason, a run that was
+being cancelled is cancelled. Overdue runs expire. So every run ends, whatever happens to its
+process.
 """
 
 from __future__ import annotations
@@ -350,8 +351,9 @@ class Worker:
 
     async def _can_still_be_told(self, run: Run) -> bool:
         """Whether a dead process's run may be executed as if nothing had happened: its turn has
-        said nothing yet, and its client has not gone with the process."""
-        if run.cancel_on_disconnect:
+        said nothing yet, its client has not gone with the process, and it was not taken over
+        before. A run that kills whoever executes it must not kill them all, one by one."""
+        if run.cancel_on_disconnect or run.taken_over:
             return False
         return not await self._database.read(steps.in_progress, run.id)
 

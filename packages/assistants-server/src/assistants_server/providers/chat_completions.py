@@ -22,7 +22,15 @@ import orjson
 
 from ..clock import Clock, SystemClock
 from ..domain.model_exchange import ModelRequest, Piece
-from .chat_errors import Question, Refusal, broke_off, explain, explain_in_stream, garbage
+from .chat_errors import (
+    Question,
+    Refusal,
+    broke_off,
+    explain,
+    explain_in_stream,
+    garbage,
+    kind,
+)
 from .chat_stream import Garbage, StreamError, Turn
 from .contract import ModelInfo, ProviderError
 from .endpoint import FAILURES, Endpoint
@@ -101,7 +109,7 @@ class ChatCompletions:
                     if turn.over:
                         break
             except FAILURES as error:
-                log.debug("reading from %s failed: %r", self.host, error)
+                log.debug("reading from %s failed: %s", self.host, kind(error))
                 failure = error
             if not turn.over:
                 last = _last_pieces(turn, failure, question)
@@ -172,7 +180,7 @@ class ChatCompletions:
                     continue
                 delay = _delay(error, attempts)
                 if delay is None:
-                    log.debug("%s refused a request: %r", self.host, error)
+                    log.debug("%s refused a request: %s", self.host, kind(error))
                     raise explain(error, question) from None
             attempts += 1
             await self._clock.sleep(delay)

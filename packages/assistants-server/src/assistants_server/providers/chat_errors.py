@@ -89,10 +89,16 @@ def explain(error: BaseException, question: Question) -> ProviderError:
     """The tables' answer. An exception they do not know is a bug and is raised as it is."""
     if isinstance(error, Refusal):
         return REFUSALS.get(error.status, _failed)(error, question)
-    for kind in type(error).__mro__:
-        if kind in SENTENCES:
-            return SENTENCES[kind](error, question)
+    for base in type(error).__mro__:
+        if base in SENTENCES:
+            return SENTENCES[base](error, question)
     raise error
+
+
+def kind(error: BaseException) -> str:
+    """What a log may say of it: the HTTP client's own words repeat the request, with its key."""
+    name = type(error).__name__
+    return f"{name} {error.status}" if isinstance(error, Refusal) else name
 
 
 def explain_in_stream(body: Any, question: Question) -> ProviderError:

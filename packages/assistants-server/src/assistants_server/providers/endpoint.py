@@ -89,7 +89,8 @@ class Endpoint:
 
     def _at(self, path: str) -> yarl.URL:
         """A query of the base URL, such as Azure's api-version, goes along."""
-        return self._url.with_path(self._url.path.rstrip("/") + path, keep_query=True)
+        path = self._url.raw_path.rstrip("/") + path
+        return self._url.with_path(path, encoded=True, keep_query=True)
 
     @property
     def _session(self) -> aiohttp.ClientSession:
@@ -110,7 +111,8 @@ class Endpoint:
 def _parsed(url: str) -> yarl.URL:
     try:
         parsed = yarl.URL(url)
-        if parsed.scheme in ("http", "https") and parsed.host:
+        if parsed.scheme in ("http", "https") and parsed.raw_host:
+            parsed.raw_host.encode("idna")  # as whoever looks it up will do
             return parsed
     except ValueError:
         pass
@@ -124,7 +126,13 @@ def _proxy(url: yarl.URL) -> str | None:
     """What the usual variables say, looked up once: the client itself would for every request."""
     if url.host is None or proxy_bypass(url.host):
         return None
-    return getproxies().get(url.scheme)
+    proxies = getproxies()
+    proxy = proxies.get(url.scheme) or proxies.get("all")
+    if not proxy:
+        return None
+    if "://" not in proxy:  # as other programs take it too
+        return f"http://{proxy}"
+    return proxy if proxy.startswith("http") else None  # of SOCKS the client knows nothing
 
 
 def _headers(key: str) -> dict[str, str]:
@@ -139,7 +147,7 @@ def _headers(key: str) -> dict[str, str]:
         ("OpenAI-Organization", "OPENAI_ORG_ID"),
         ("OpenAI-Project", "OPENAI_PROJECT_ID"),
     ):
-        if value := os.environ.get(variable):
+        if value := os.environ.get(variable, "").strip():
             headers[name] = value
     return headers
 

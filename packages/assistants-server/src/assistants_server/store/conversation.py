@@ -13,7 +13,7 @@ from . import files, messages, steps
 from .messages import ShownMessage
 
 SHORT = 50
-"""Messages of a thread that is read in passing, which takes half a millisecond."""
+"""Messages, and turns of tools, of a thread that is read in passing: half a millisecond's worth."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,13 +50,18 @@ def read(connection: Connection, run: Run, view: View) -> Conversation:
 
 
 def read_short(connection: Connection, run: Run, view: View) -> Conversation | None:
-    """The same of a short thread without images; ``None`` for any other.
+    """The same of a short thread with few tool turns and no images; ``None`` for any other.
 
     For a transaction that others wait for: it saves the run a read of its own, and must not hold
     them up with a long one.
     """
-    shown = messages.newest_of_few(connection, run.thread_id, view.on(run), most=SHORT)
-    if shown is None or model_input.image_files(shown):
+    thread_id, first = run.thread_id, run.first_position
+    if messages.are_more(connection, thread_id, from_position=first, most=SHORT):
+        return None
+    if steps.are_more(connection, thread_id, from_position=first, most=SHORT):
+        return None
+    shown = messages.newest(connection, thread_id, view.on(run))
+    if model_input.image_files(shown):
         return None
     return _conversation(connection, run, view, shown, {})
 

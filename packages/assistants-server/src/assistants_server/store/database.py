@@ -177,7 +177,8 @@ class Database:
         """Like ``write``, for a step of a run under way.
 
         It outlives the process, but on SQLite it may be lost with the power: a run that the power
-        cuts off has not ended, so no answer has told of its end, and it fails at the next start.
+        cuts off has not ended, so no answer has told of its end, and the next start settles it by
+        what is stored, like that of any dead process. A durable commit makes all before it durable.
         Not waiting for the disk saves a voice agent that time before every first word.
         """
         return await self._timed("progress", partial(_call, function, args, kwargs))

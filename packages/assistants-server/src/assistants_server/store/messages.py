@@ -56,6 +56,17 @@ _SHOWN = Prepared(
     .limit(sa.bindparam("slice"))
 )
 
+_BEYOND = Prepared(
+    sa.select(_table.c.seq)
+    .where(
+        _table.c.thread_id == sa.bindparam("thread_id"),
+        _table.c.seq >= sa.bindparam("from_position"),
+    )
+    .order_by(_table.c.seq)
+    .offset(sa.bindparam("most"))
+    .limit(1)
+)
+
 
 def _record(values: dict[str, Any]) -> Message:
     """Takes ``values`` for its own."""
@@ -289,49 +300,26 @@ def newest(connection: Connection, thread_id: str, window: Window) -> Sequence[S
     Reads in bounded slices, so a long thread costs what the model's window holds and no more.
     """
     found: list[ShownMessage] = []
-    left: int | None = window.tokens
-    before = _BEHIND_ALL
-    while left is not None:
-        slice_found = _slice(connection, thread_id, window, before=before, size=_SLICE)
-        if slice_found:
-            before = slice_found[-1]["position"]
-        left = _fill(found, slice_found, window, left)
+    left, before = window.tokens, _BEHIND_ALL
+    while True:
+        place = {"thread_id": thread_id, "first_position": window.first_position, "before": before}
+        slice_found = _SHOWN.all(connection, {**place, "slice": _SLICE})
+        for values in slice_found:
+            before = values["position"]
+            if values["id"] in window.excluded:
+                continue
+            left -= values.pop("tokens")
+            if left < 0 and found:
+                return found
+            found.append(ShownMessage(**values))
         if len(slice_found) < _SLICE:
-            break
-    return found
+            return found
 
 
-def newest_of_few(
-    connection: Connection, thread_id: str, window: Window, *, most: int
-) -> Sequence[ShownMessage] | None:
-    """The same, of a thread with at most so many messages in reach; ``None`` for a longer one."""
-    slice_found = _slice(connection, thread_id, window, before=_BEHIND_ALL, size=most + 1)
-    if len(slice_found) > most:
-        return None
-    found: list[ShownMessage] = []
-    _fill(found, slice_found, window, window.tokens)
-    return found
-
-
-def _slice(
-    connection: Connection, thread_id: str, window: Window, *, before: int, size: int
-) -> list[dict[str, Any]]:
-    place = {"thread_id": thread_id, "first_position": window.first_position, "before": before}
-    return _SHOWN.all(connection, {**place, "slice": size})
-
-
-def _fill(
-    found: list[ShownMessage], slice_found: Sequence[dict[str, Any]], window: Window, left: int
-) -> int | None:
-    """Append what fits; returns the tokens left, ``None`` once something did not fit."""
-    for values in slice_found:
-        if values["id"] in window.excluded:
-            continue
-        left -= values.pop("tokens")
-        if left < 0 and found:
-            return None
-        found.append(ShownMessage(**values))
-    return left
+def are_more(connection: Connection, thread_id: str, *, from_position: int, most: int) -> bool:
+    """Whether more than ``most`` messages of the thread stand at or behind a place."""
+    place = {"thread_id": thread_id, "from_position": from_position, "most": most}
+    return _BEYOND.first(connection, place) is not None
 
 
 _SLICE = 200

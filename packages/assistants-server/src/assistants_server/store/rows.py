@@ -24,6 +24,7 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
+    false,
     text,
 )
 
@@ -180,6 +181,8 @@ runs = Table(
     Column("cancel_on_disconnect", Boolean, nullable=False),
     Column("owner", String(64)),
     Column("lease_until", Float),
+    # With a default in the database: replicas of an older version go on inserting without it.
+    Column("taken_over", Boolean, nullable=False, server_default=false()),
     Index(None, "thread_id", "seq"),
     Index(None, "thread_id", "created_at", "seq"),
     UniqueConstraint("thread_id", "run_key"),

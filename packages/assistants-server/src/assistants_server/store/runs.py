@@ -231,7 +231,10 @@ def owners(connection: Connection) -> Sequence[str]:
 
 
 def claim(connection: Connection, run: Run, *, owner: str, lease_until: float) -> Run | None:
-    """Take over an orphan; ``None`` if another process was faster."""
+    """Take over an orphan; ``None`` if another process was faster.
+
+    Returns the run as it was, but for the owner: ``taken_over`` tells of earlier times.
+    """
     changed = connection.execute(
         sa.update(_table)
         .where(
@@ -240,7 +243,7 @@ def claim(connection: Connection, run: Run, *, owner: str, lease_until: float) -
             _table.c.owner == run.owner,
             _table.c.lease_until == run.lease_until,
         )
-        .values(owner=owner, lease_until=lease_until)
+        .values(owner=owner, lease_until=lease_until, taken_over=True)
     )
     return replace(run, owner=owner, lease_until=lease_until) if changed.rowcount else None
 

@@ -38,6 +38,17 @@ _FINISHED_CALLS = (
     )
     .order_by(_table.c.after_position, _table.c.seq)
 )
+_BEYOND = Prepared(
+    sa.select(_table.c.after_position)
+    .where(
+        _table.c.thread_id == sa.bindparam("thread_id"),
+        _table.c.type == "tool_calls",
+        _table.c.after_position >= sa.bindparam("from_position"),
+    )
+    .order_by(_table.c.after_position)
+    .offset(sa.bindparam("most"))
+    .limit(1)
+)
 _OF_THREAD = Prepared(_FINISHED_CALLS)
 _OF_RUN = Prepared(_FINISHED_CALLS.where(_table.c.run_id == sa.bindparam("run_id")))
 
@@ -115,6 +126,12 @@ def finished_calls(
     if run_id is None:
         return [_record(found) for found in _OF_THREAD.all(connection, place)]
     return [_record(found) for found in _OF_RUN.all(connection, {**place, "run_id": run_id})]
+
+
+def are_more(connection: Connection, thread_id: str, *, from_position: int, most: int) -> bool:
+    """Whether the thread has more than ``most`` tool turns at or behind a place."""
+    place = {"thread_id": thread_id, "from_position": from_position, "most": most}
+    return _BEYOND.first(connection, place) is not None
 
 
 def answered(connection: Connection, thread_id: str, call_ids: Sequence[str]) -> set[str]:

@@ -51,6 +51,7 @@ def submit(
         pending_calls=[],
         owner=claim.owner,
         lease_until=claim.lease_until,
+        taken_over=False,
     )
     if queued is None:
         raise errors.outputs_not_accepted(run.status)
