@@ -47,31 +47,6 @@ async def test_a_failing_transaction_does_not_undo_its_neighbours(database: Data
     ]
 
 
-async def test_on_sqlite_steps_of_runs_alone_do_not_wait_for_the_disk(tmp_path: Path) -> None:
-    normal, full = 1, 2
-
-    def waits(connection: Connection) -> int:
-        return int(connection.exec_driver_sql("PRAGMA synchronous").scalar_one())
-
-    def fail(connection: Connection) -> None:
-        raise errors.no_thread("thread_x")
-
-    database = await Database.open(f"sqlite:///{tmp_path / 'assistants.db'}")
-    assert await database.write(waits) == full
-    assert await database.progress(waits) == normal
-    with pytest.raises(errors.NotFound):
-        await database.progress(fail)
-    assert await database.write(waits) == full
-    busy = threading.Event()
-    first = asyncio.ensure_future(database.progress(lambda connection: busy.wait()))
-    both = asyncio.gather(database.progress(waits), database.write(waits))
-    await asyncio.sleep(0)  # both stand in line behind the first now, and share a commit
-    busy.set()
-    assert list(await both) == [full, full]
-    await first
-    await database.close()
-
-
 async def test_what_was_written_is_read_at_once(database: Database) -> None:
     for _ in range(20):
         thread = await database.write(threads.create, "default", ThreadDraft(), now=1)
