@@ -210,3 +210,40 @@ async def test_a_server_that_shuts_down_is_not_ready(server: LiveServer) -> None
     async with server.http() as http:
         assert refusal(await http.get("/health/ready"))[0] == 503
         assert (await http.get("/health/live")).status_code == 200
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"Origin": "https://example.com"},
+        {"Origin": "null"},
+        {"Host": "rebound.example.com"},
+        {"Host": "rebound.example.com:8400"},
+    ],
+)
+async def test_without_keys_no_web_page_gets_an_answer_nor_leaves_a_trace(
+    server: LiveServer, headers: dict[str, str]
+) -> None:
+    async with server.http({"OpenAI-Beta": "assistants=v2"}) as http:
+        upload = {"file": ("a.txt", b"words")}
+        answers = [
+            await http.post("/v1/threads", headers=headers),
+            await http.post(
+                "/v1/files", data={"purpose": "user_data"}, files=upload, headers=headers
+            ),
+            await http.get("/v1/files", headers=headers),
+        ]
+        assert [answer.status_code for answer in answers] == [403, 403, 403]
+        assert "keys create" in refusal(answers[0])[1]
+        assert (await http.get("/v1/files")).json()["data"] == []
+        assert (await http.get("/v1/threads")).json()["data"] == []
+
+
+@pytest.mark.parametrize(
+    "host", ["localhost", "localhost:1", "127.0.0.1", "[::1]:8400", "[::ffff:127.0.0.1]", "server"]
+)
+async def test_without_keys_programs_may_call_it_by_any_private_name(
+    server: LiveServer, host: str
+) -> None:
+    async with server.http({"OpenAI-Beta": "assistants=v2", "Host": host}) as http:
+        assert (await http.get("/v1/threads")).status_code == 200

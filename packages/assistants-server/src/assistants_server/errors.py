@@ -3,6 +3,7 @@
 ApiError
 ├── BadRequest       400  the request is wrong, or the object's state does not allow it
 ├── Unauthorized     401  no key, or a wrong one
+├── Forbidden        403  a web page of somebody else's, on a server without keys
 ├── NotFound         404  unknown id (an id of another project answers the same) or path
 ├── PayloadTooLarge  413
 ├── TooManyRequests  429  a limit is reached; carries Retry-After
@@ -48,6 +49,10 @@ class BadRequest(ApiError):
 
 class Unauthorized(ApiError):
     status = 401
+
+
+class Forbidden(ApiError):
+    status = 403
 
 
 class NotFound(ApiError):

@@ -6,7 +6,7 @@ import re
 
 from starlette.requests import Request
 
-from ..errors import BadRequest, Unauthorized
+from ..errors import BadRequest, Forbidden, Unauthorized
 from .keys import DEFAULT_PROJECT, KeyRing
 
 TRUSTED_PROJECT = "assistants_server.project"
@@ -21,6 +21,11 @@ _NO_KEY = (
     "password. You can obtain an API key from https://platform.openai.com/account/api-keys."
 )
 
+_WEB_PAGE = (
+    "This server has no keys, so it answers programs of its own machine and no web pages, nor "
+    "requests to a public name. Make a key with: assistants-server keys create NAME"
+)
+
 
 async def project_of(request: Request, keys: KeyRing) -> str:
     """The project whose objects this request sees.
@@ -31,11 +36,13 @@ async def project_of(request: Request, keys: KeyRing) -> str:
 
     Raises:
         Unauthorized: keys are in use and this is none of them.
+        Forbidden: no keys are in use and a web page asks.
     """
     trusted: str | None = request.scope.get("state", {}).get(TRUSTED_PROJECT)
     if trusted is not None:
         return trusted
     if not await keys.in_use():
+        _check_not_a_web_page(request)
         return DEFAULT_PROJECT
     secret = _secret(request)
     if not secret:
@@ -48,6 +55,18 @@ async def project_of(request: Request, keys: KeyRing) -> str:
             code="invalid_api_key",
         )
     return project
+
+
+def _check_not_a_web_page(request: Request) -> None:
+    """A browser on this machine reaches what listens on loopback, whatever page is open in it.
+
+    It says so itself: with an ``Origin`` (https://developer.mozilla.org/docs/Web/HTTP/Headers/Origin),
+    or, where a page has had its own name point here (DNS rebinding), with that name as ``Host``.
+    """
+    host = re.sub(r":\d+$", "", request.headers.get("host", ""))
+    is_address = host.startswith("[") or host.replace(".", "").isdigit()
+    if "origin" in request.headers or ("." in host and not is_address):
+        raise Forbidden(_WEB_PAGE)
 
 
 def _secret(request: Request) -> str:
