@@ -16,7 +16,7 @@ from typing import TypeVar
 
 import openai
 
-from .errors import is_busy
+from .errors import is_busy, is_missing
 from .ledger import Held, Ledger, OpenRun
 from .messages import ITEM_ID, answers_as_text, parts_of, wire_content, wire_message
 from .plan import Changes, NewRun, Scratch, Submit, added, fingerprint
@@ -294,7 +294,8 @@ def _window(changes: Changes) -> int | None:
 async def _cancel(server: Server, path: str, *, patience: float) -> None:
     try:
         await server.request("POST", f"{path}/cancel")
-    except openai.NotFoundError:
+    except openai.NotFoundError as error:
+        _check_gone(error, "run")
         return
     except openai.BadRequestError:
         pass  # over, or being cancelled
@@ -303,7 +304,8 @@ async def _cancel(server: Server, path: str, *, patience: float) -> None:
     while asyncio.get_running_loop().time() < deadline:
         try:
             run = await server.request("GET", path)
-        except openai.NotFoundError:
+        except openai.NotFoundError as error:
+            _check_gone(error, "run")
             return
         if run["status"] not in _ACTIVE:
             return
@@ -323,8 +325,14 @@ async def _run_of_key(server: Server, thread: str, key: str) -> str | None:
 async def _delete(server: Server, path: str) -> None:
     try:
         await server.request("DELETE", path)
-    except openai.NotFoundError:
-        pass
+    except openai.NotFoundError as error:
+        _check_gone(error, "message")
+
+
+def _check_gone(error: openai.NotFoundError, noun: str) -> None:
+    """That it is not there is as good; that a proxy on the way does not know the path is not."""
+    if not is_missing(error, noun):
+        raise error
 
 
 def _as_stored(held: Held, messages: Mapping[str, Json]) -> Held:
