@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import functools
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from typing import Any
 
 import httpx2
 from tests.plugin.agents import CountingTransport
 from tests.plugin.moves import Fault
 
-Happening = Callable[[], Awaitable[None]]
+Happening = Callable[[], Coroutine[Any, Any, None]]
 
 
 class FaultyWire(CountingTransport):
@@ -24,12 +26,16 @@ class FaultyWire(CountingTransport):
         self.late: list[Callable[[httpx2.AsyncClient], Awaitable[httpx2.Response]]] = []
         self.dead = False
         self._seen = 0
+        self._under_way: set[asyncio.Task[None]] = set()
 
     def arm(self, fault: Fault | None) -> None:
         self.fault, self._seen = fault, 0
 
-    def disarm(self) -> None:
+    async def calm(self) -> None:
+        """Nothing more goes wrong, and what has begun to happen is over."""
         self.fault = self.at_event = None
+        while self._under_way:
+            await asyncio.wait(self._under_way)
 
     async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
         if self.dead:
@@ -70,7 +76,11 @@ class FaultyWire(CountingTransport):
 
     async def _break(self, fault: Fault) -> None:
         if (happening := self.happenings.get(fault.kind)) is not None:
-            await happening()
+            # It goes on even if whoever reads the stream is interrupted meanwhile.
+            task = asyncio.ensure_future(happening())
+            self._under_way.add(task)
+            task.add_done_callback(self._under_way.discard)
+            await asyncio.shield(task)
             return
         if fault.kind == "hang":
             raise httpx2.ReadTimeout("silence")

@@ -51,7 +51,7 @@ class Performance(Stage):
             await self._interrupt(speech, move.interrupt, hold)
         await speech
         await self.quiet()
-        self.wire.disarm()
+        await self.wire.calm()
         hold.release()
         await self.deliver_late()
         if move == Turn():
@@ -137,8 +137,11 @@ class Performance(Stage):
         text = self.ask(Question(calls=("survey",)))
         speech = self.session.generate_reply(user_input=text)
         await first(self.agent.surveying.wait(), speech)
-        if isinstance(self.session.current_agent, Survey):
+        task = self.session.current_agent
+        if isinstance(task, Survey):
             await self.session.generate_reply(user_input=self.ask(Question(calls=("finish",))))
+            await speech
+            self.agent.inherited |= {item.id for item in task.chat_ctx.items}
         await speech
 
     async def _guess(self, move: moves.Guess) -> None:

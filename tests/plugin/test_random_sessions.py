@@ -20,7 +20,7 @@ from tests.plugin.performance import Performance
 from tests.upstream import Upstream
 
 NIGHTLY = os.environ.get("HYPOTHESIS_PROFILE") == "nightly"
-SESSIONS = int(os.environ.get("SESSIONS", "2000" if NIGHTLY else "100"))
+SESSIONS = int(os.environ.get("SESSIONS", "2000" if NIGHTLY else "80"))
 
 
 @pytest.fixture

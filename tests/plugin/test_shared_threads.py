@@ -4,8 +4,13 @@ from __future__ import annotations
 
 import gc
 
-from livekit.agents import Agent
-from tests.plugin.agents import Caller, Entering, said
+import httpx2
+import pytest
+from livekit.agents import Agent, APIConnectOptions, APIStatusError
+from livekit.agents.llm import ChatContext
+from tests.live_server import LiveServer
+from tests.plugin.agents import Caller, CountingTransport, Entering, said
+from tests.upstream import Upstream, say, stall
 
 
 async def test_one_session_does_not_delete_what_another_one_said(caller: Caller) -> None:
@@ -72,3 +77,30 @@ async def test_an_assistant_that_is_deleted_again_and_again_is_made_again(caller
         async with caller.server.http() as http:
             made = (await http.get("/v1/assistants")).json()["data"]
         assert [one["id"] for one in made] == [caller.llm.assistant_id]
+
+
+class NoCancelling(CountingTransport):
+    """Somebody on the way does not know the path, and says so."""
+
+    async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
+        if not request.url.path.endswith("/cancel"):
+            return await super().handle_async_request(request)
+        return httpx2.Response(404, json={"error": {"message": "?"}}, request=request)
+
+
+async def test_a_proxy_that_does_not_know_the_path_does_not_mean_that_a_run_is_gone(
+    server: LiveServer, upstream: Upstream
+) -> None:
+    """Without the extensions the next turn cancels the last one's run, or says that it cannot."""
+    async with Caller(server, extensions=False, wire=NoCancelling()) as caller:
+        context = ChatContext.empty()
+        context.add_message(role="user", content="one")
+        hold = stall()
+        upstream.script(say("never", hold, " heard"))
+        async with caller.llm.chat(chat_ctx=context) as stream:
+            await anext(aiter(stream))
+        context.add_message(role="user", content="two")
+        once = APIConnectOptions(max_retry=0)
+        with pytest.raises(APIStatusError, match="404"):
+            await caller.llm.chat(chat_ctx=context, conn_options=once).collect()
+        hold.release()

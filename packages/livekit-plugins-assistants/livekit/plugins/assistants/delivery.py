@@ -330,7 +330,8 @@ def _window(changes: Changes) -> int | None:
 async def _cancel(server: Server, path: str, *, patience: float) -> None:
     try:
         await server.request("POST", f"{path}/cancel")
-    except openai.NotFoundError:
+    except openai.NotFoundError as error:
+        _check_gone(error, "run")
         return
     except openai.BadRequestError:
         pass  # over, or being cancelled
@@ -339,7 +340,8 @@ async def _cancel(server: Server, path: str, *, patience: float) -> None:
     while asyncio.get_running_loop().time() < deadline:
         try:
             run = await server.request("GET", path)
-        except openai.NotFoundError:
+        except openai.NotFoundError as error:
+            _check_gone(error, "run")
             return
         if run["status"] not in _ACTIVE:
             return
@@ -359,8 +361,14 @@ async def _run_of_key(server: Server, thread: str, key: str) -> str | None:
 async def _delete(server: Server, path: str) -> None:
     try:
         await server.request("DELETE", path)
-    except openai.NotFoundError:
-        pass
+    except openai.NotFoundError as error:
+        _check_gone(error, "message")
+
+
+def _check_gone(error: openai.NotFoundError, noun: str) -> None:
+    """That it is not there is as good; that a proxy on the way does not know the path is not."""
+    if not is_missing(error, noun):
+        raise error
 
 
 def _as_stored(held: Held, messages: Mapping[str, Json]) -> Held:
