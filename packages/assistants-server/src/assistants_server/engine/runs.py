@@ -180,7 +180,7 @@ class Runs:
         if ending is not None:
             self._worker.ended([ending])
         else:
-            self._worker.stop(run, Outcome(cause="stop"))
+            self._worker.stop(run.id, Outcome(cause="stop"), run=run)
         return run
 
     async def follow(self, run_id: str, *, beginning: Beginning) -> StartedRun:
@@ -229,6 +229,9 @@ class Runs:
     async def abandon(self, run: Run) -> None:
         """The run's stream has lost its reader; cancels a run that was created to end then."""
         if not run.cancel_on_disconnect:
+            return
+        # Nobody is left to be told that it is being cancelled, so one transaction does.
+        if self._worker.stop(run.id, Outcome(cause="end")):
             return
         try:
             await self.cancel(run.project_id, run.thread_id, run.id)

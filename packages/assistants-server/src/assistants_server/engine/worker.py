@@ -208,9 +208,12 @@ class Worker:
         execution = self._executions.get(run_id)
         return None if execution is None else execution.unstored()
 
-    def stop(self, run: Run, outcome: Outcome) -> bool:
-        """Have this process's execution of ``run`` end so; ``False`` if it has none."""
-        execution = self._executions.get(run.id)
+    def stop(self, run_id: str, outcome: Outcome, *, run: Run | None = None) -> bool:
+        """Have this process's execution of the run end so; ``False`` if it has none.
+
+        ``run``: as it now stands, if it has changed without the execution.
+        """
+        execution = self._executions.get(run_id)
         if execution is None:
             return False
         execution.stop(Stop(run=run, outcome=outcome))
@@ -372,7 +375,7 @@ class Worker:
     async def expire(self, run: Run) -> None:
         """The run's time is over."""
         outcome = Outcome(cause="stop" if run.status == "cancelling" else "expire")
-        if not self.stop(run, outcome):
+        if not self.stop(run.id, outcome, run=run):
             await self._end(run, outcome)
 
     async def _end(self, run: Run, outcome: Outcome) -> None:
