@@ -216,6 +216,15 @@ async def test_drain_lets_a_run_end_and_fails_one_that_does_not(bench: Bench) ->
     hold.release()
 
 
+async def test_drain_waits_for_a_run_that_is_being_created(bench: Bench) -> None:
+    bench.upstream.script(say("Hello"))
+    creating = asyncio.create_task(bench.start("hi"))
+    await asyncio.sleep(0)  # its transaction is under way
+    await bench.process.worker.drain(60)
+    assert (await bench.get((await creating).run)).status == "completed"
+    assert await bench.texts() == ["hi", "Hello"]
+
+
 async def test_a_project_has_a_bounded_number_of_runs_under_way(bench: Bench) -> None:
     bench.settings.__dict__["max_active_runs"] = 1  # frozen for everybody but this test
     _, hold = await speaking(bench)

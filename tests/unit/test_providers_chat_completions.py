@@ -6,7 +6,7 @@ import asyncio
 import logging
 import socket
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 import aiohttp
@@ -541,6 +541,30 @@ async def test_a_slow_consumer_slows_the_model_down(monkeypatch: pytest.MonkeyPa
 
 
 # The list of models ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("status", [b"200 OK", b"403 Forbidden"])
+async def test_a_body_without_end_is_not_read_to_its_end(
+    status: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(endpoint, "LONGEST_BODY", 100_000)
+    left = asyncio.Event()
+
+    async def flood(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 %s\r\nContent-Type: application/json\r\n\r\n{" % status)
+        with suppress(OSError):
+            while True:
+                writer.write(b" " * 50_000)
+                await writer.drain()
+        left.set()
+
+    async with await asyncio.start_server(flood, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        asked = ChatCompletions(base_url=f"http://127.0.0.1:{port}/v1", api_key=KEY)
+        await refused(asked)
+        await left.wait()
+        await asked.aclose()
 
 
 async def test_models_are_listed() -> None:

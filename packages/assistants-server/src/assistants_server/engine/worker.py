@@ -79,6 +79,7 @@ class Worker:
         self._side_tasks: list[asyncio.Task[None]] = []
         self._busy = asyncio.Event()  # something is being executed
         self._creating: Counter[str] = Counter()  # requests for a run, by project
+        self._admitted: set[asyncio.Future[None]] = set()  # the same, each until it is done
         self._executing: Counter[str] = Counter()
         self._draining = False
 
@@ -102,8 +103,9 @@ class Worker:
     async def drain(self, grace: float) -> None:
         """Refuse new runs, let running ones end for ``grace`` seconds, then fail the rest."""
         self._draining = True
-        if self._tasks:
-            await asyncio.wait(self._tasks, timeout=grace)
+        for under_way in (self._admitted, self._tasks):  # what is admitted is launched, or refused
+            if under_way:
+                await asyncio.wait(under_way, timeout=grace)
         for execution in list(self._executions.values()):
             execution.stop(Stop(outcome=Outcome(cause="fail", failure=SHUT_DOWN)))
         if self._tasks:
@@ -138,10 +140,14 @@ class Worker:
         if taken >= self._settings.max_active_runs:
             raise errors.too_many_runs(self._settings.max_active_runs)
         self._creating[project_id] += 1
+        done = asyncio.get_running_loop().create_future()
+        self._admitted.add(done)
         try:
             yield
         finally:
             self._creating[project_id] -= 1
+            self._admitted.discard(done)
+            done.set_result(None)
 
     def claim(self) -> Claim:
         """What a transaction writes on a run that this process is going to execute."""

@@ -33,7 +33,7 @@ from .chat_errors import (
 )
 from .chat_stream import Garbage, StreamError, Turn
 from .contract import ModelInfo, ProviderError
-from .endpoint import FAILURES, Endpoint
+from .endpoint import FAILURES, Endpoint, body_of
 
 # A failed attempt is repeated after these seconds, or after what Retry-After asks for if that is
 # still worth waiting for while somebody listens.
@@ -248,13 +248,13 @@ def _last_pieces(turn: Turn, failure: Exception | None, question: Question) -> S
 
 
 async def _whole(response: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
-    yield await response.read()
+    yield await body_of(response)
 
 
 async def _read_tail(response: aiohttp.ClientResponse) -> None:
     """What follows ``[DONE]``, so that the connection is left in order."""
     try:
-        await asyncio.wait_for(response.read(), TAIL_SECONDS)
+        await asyncio.wait_for(body_of(response), TAIL_SECONDS)
     except (*FAILURES, asyncio.TimeoutError):
         response.close()
 

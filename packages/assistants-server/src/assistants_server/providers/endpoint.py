@@ -28,6 +28,9 @@ KEEP_ALIVE_SECONDS = 120.0
 # Bytes of an answer that are read before somebody takes them; at twice as many the model waits.
 READ_AHEAD = 16 * 1024
 
+# No answer that is read as a whole is longer; what is, is cut off there.
+LONGEST_BODY = 32 * 1024 * 1024
+
 FAILURES = (Refusal, aiohttp.ClientError, TimeoutError, OSError)
 """What a request may raise; ``chat_errors.explain`` has a sentence for each."""
 
@@ -72,7 +75,7 @@ class Endpoint:
     async def get(self, path: str) -> bytes:
         """The body of the answer. Raises as ``post``."""
         async with await self._answer(await self._session.get(self._at(path))) as response:
-            return await response.read()
+            return await body_of(response)
 
     async def aclose(self) -> None:
         """Close the connections. Idempotent."""
@@ -84,7 +87,7 @@ class Endpoint:
         if response.status < 400:
             return response
         async with response:
-            content = await response.read()
+            content = await body_of(response)
         raise Refusal(response.status, response.headers, content)
 
     def _at(self, path: str) -> yarl.URL:
@@ -106,6 +109,17 @@ class Endpoint:
                 proxy=_proxy(self._url),
             )
         return self._open_session
+
+
+async def body_of(response: aiohttp.ClientResponse) -> bytes:
+    """The body of an answer, as far as it is bounded."""
+    content = bytearray()
+    async for data in response.content.iter_any():
+        content += data
+        if len(content) > LONGEST_BODY:
+            response.close()
+            break
+    return bytes(content)
 
 
 def _parsed(url: str) -> yarl.URL:
