@@ -6,8 +6,11 @@ QUIET = $(if $(wildcard .venv/bin),--quiet)
 SYNC = $(UV) sync $(QUIET) --locked --inexact
 RUN := $(UV) run --no-sync
 ARGS ?=
+# Whose examples are random: plans, sessions, calls, requests and the interleavings of runs.
+NIGHTLY = tests/unit/test_plan_conversations.py tests/plugin/test_random_sessions.py \
+	tests/voice/test_random_calls.py tests/generated tests/interleavings
 
-.PHONY: help demo test matrix frameworks check fix bench chaos
+.PHONY: help demo test matrix frameworks check fix bench chaos nightly
 .DEFAULT_GOAL := help
 
 help: ## List the targets
@@ -49,6 +52,12 @@ bench: ## Measure what the server costs (ARGS go to the first table)
 	@$(RUN) python -m benchmarks.first_text $(ARGS)
 	@$(RUN) python -m benchmarks.server_load
 	@$(RUN) python -m benchmarks.store_ops
+	@$(RUN) python -m benchmarks.voice_turn
+
+nightly: ## Search for longer than the tests do, with new examples (ARGS="--hypothesis-seed=7")
+	@$(SYNC) --group demo --group voice
+	@scripts/system-libraries
+	@HYPOTHESIS_PROFILE=nightly $(RUN) pytest $(NIGHTLY) --show-capture=no $(ARGS)
 
 chaos: ## Break servers and databases under load, then audit (ARGS="--minutes 10 --seed 7")
 	@$(SYNC)
