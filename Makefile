@@ -50,6 +50,7 @@ fix: ## Apply formatting and the fixes that are safe
 bench: ## Measure what the server costs (ARGS go to the first table)
 	@$(SYNC)
 	@$(RUN) python -m benchmarks.first_text $(ARGS)
+	@$(RUN) python -m benchmarks.layers
 	@$(RUN) python -m benchmarks.server_load
 	@$(RUN) python -m benchmarks.store_ops
 	@$(RUN) python -m benchmarks.voice_turn
