@@ -217,7 +217,7 @@ class _Session:
         if self._log_path is None:
             return
         if self._log is None:
-            self._log = os.open(self._log_path, os.O_RDONLY | os.O_CLOEXEC)
+            self._log = os.open(self._log_path, os.O_RDWR)
         os.fsync(self._log)
 
     def discard(self) -> None:
