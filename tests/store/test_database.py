@@ -273,6 +273,9 @@ async def test_only_what_is_acknowledged_waits_for_the_disk(
     thread = await database.progress(threads.create, "default", ThreadDraft(), now=1)
     assert synced == []
     assert await database.read(threads.get, "default", thread.id) == thread
+    with pytest.raises(errors.NotFound):
+        await database.write(threads.delete, "default", "thread_x")
+    assert synced == []
     await database.write(threads.create, "default", ThreadDraft(), now=1)
     (log,) = synced
     assert os.path.samestat(os.fstat(log), os.stat(f"{path}-wal"))

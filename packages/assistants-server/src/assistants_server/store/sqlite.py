@@ -146,7 +146,7 @@ class Lane:
                 session.run(batch)
                 waiting = [each for each in batch if each.durable]
                 _deliver(each for each in batch if not each.durable)
-                if waiting:
+                if any(each.error is None for each in waiting):
                     _tell(waiting)
                     session.sync()
             except Exception as error:
