@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import contextvars
 import os
 import queue
 import sqlite3
@@ -57,6 +58,7 @@ class _Job:
     committed: Callable[[Any], None] | None
     future: asyncio.Future[Any]
     loop: asyncio.AbstractEventLoop
+    context: contextvars.Context
     result: Any = None
     error: BaseException | None = None
 
@@ -111,7 +113,8 @@ class Lane:
         ``committed`` is called with its result as soon as everybody can see it.
         """
         loop = asyncio.get_running_loop()
-        job = _Job(function, durable, committed, loop.create_future(), loop)
+        context = contextvars.copy_context()  # what ``committed`` starts is the caller's doing
+        job = _Job(function, durable, committed, loop.create_future(), loop, context)
         self.jobs.put(job)
         return job.future
 
@@ -234,7 +237,7 @@ def _tell(batch: Iterable[_Job]) -> None:
     for job in batch:
         if job.committed is not None and job.error is None:
             with contextlib.suppress(RuntimeError):
-                job.loop.call_soon_threadsafe(job.tell)
+                job.loop.call_soon_threadsafe(job.tell, context=job.context)
 
 
 def _deliver(batch: Iterable[_Job]) -> None:

@@ -6,6 +6,7 @@ and a run that may still be active is named in the next request.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import functools
 import uuid
@@ -19,7 +20,6 @@ from livekit.agents import APIConnectionError
 from livekit.agents.llm import (
     ChatChunk,
     ChoiceDelta,
-    CompletionUsage,
     FunctionToolCall,
     ImageContent,
 )
@@ -31,6 +31,8 @@ from .event_handler import AssistantEvents, typed_events
 from .ledger import Held
 from .log import logger
 from .plan import NewRun, Plan, Scratch, Submit, after_outputs_taken, after_run_created
+from .relay import Relay
+from .reply import Reply, usage_of
 from .resources import Assistant
 from .snapshot import STAMP, Entry, Snapshot, Text, digest, stamp
 
@@ -68,9 +70,10 @@ class Attempt:
         self._call = call
         self._conversation = call.conversation
         self._snapshot = call.snapshot
-        self._reply = _Reply()
+        self._reply = Reply()
         self._handler: AssistantEvents | None = None
         self._settled = False
+        self._left = False
 
     # sending ------------------------------------------------------------------------------------
 
@@ -79,7 +82,7 @@ class Attempt:
         if isinstance(self.plan, Submit):
             request = self._submission(self.plan)
         elif isinstance(self.plan, Scratch):
-            request = await self._scratch(self.plan)
+            return await self._detached(await self._scratch(self.plan))
         else:
             self._call.keys.append(self.key)
             if not self._conversation.server.extensions:
@@ -176,6 +179,34 @@ class Attempt:
                 yield event
         finally:
             await stream.close()
+
+    async def _detached(self, request: delivery.Request) -> AsyncGenerator[Mapping[str, Any], None]:
+        """The events of a request that goes on until its thread is known, also when nobody listens
+        any more: a thread that nobody knows would stay."""
+        relay = Relay[Mapping[str, Any]]()
+        self._conversation.spawn(self._relay(request, relay), name="scratch")
+        try:
+            return await relay.begun()
+        except asyncio.CancelledError:
+            self._cut()
+            raise
+
+    async def _relay(self, request: delivery.Request, relay: Relay[Mapping[str, Any]]) -> None:
+        server = self._conversation.server
+        try:
+            stream = await server.stream(request.path, request.body, timeout=self._call.timeout)
+            async with contextlib.aclosing(self._events(stream)) as events:
+                async for event in events:
+                    if event["event"] == "thread.created":
+                        self.thread_id = event["data"]["id"]
+                    relay.put(event)
+                    if self._left:
+                        break
+            relay.end()
+        except Exception as error:
+            relay.end(error)
+        if self._left:
+            self._leave_scratch()
 
     async def follow(self, events: AsyncGenerator[Mapping[str, Any], None]) -> None:
         try:
@@ -324,6 +355,7 @@ class Attempt:
         """Closed or broken before its end. No waiting here: who interrupts waits for us."""
         conversation = self._conversation
         if isinstance(self.plan, Scratch):
+            self._left = True
             self._leave_scratch()
             return
         if self._reply.ids:
@@ -333,9 +365,11 @@ class Attempt:
             conversation.spawn(conversation.cancel_run(self.run_id), name="cancel_run")
 
     def _leave_scratch(self) -> None:
-        if self.thread_id and self.thread_id != self._conversation.ledger.thread_id:
+        ours = self._conversation.ledger.thread_id
+        scratch, self.thread_id = self.thread_id, ours
+        if scratch and scratch != ours:
             self._conversation.spawn(
-                self._conversation.delete_thread(self.thread_id), name="delete_scratch"
+                self._conversation.delete_thread(scratch), name="delete_scratch"
             )
 
     def _note_reply(self, *, loose: bool) -> None:
@@ -364,27 +398,3 @@ class Attempt:
     def _state(self) -> str | None:
         note = self._conversation.ledger.run(self.key)
         return note.state if note is not None else None
-
-
-class _Reply:
-    """The messages of this stream, which LiveKit hears as one."""
-
-    def __init__(self) -> None:
-        self.ids: list[str] = []
-        self.text: list[str] = []
-        self.stamped = 0
-
-
-def usage_of(run: Mapping[str, Any]) -> CompletionUsage | None:
-    usage = run.get("usage")
-    if not usage:
-        return None
-    prompt_details = usage.get("prompt_token_details") or usage.get("prompt_tokens_details") or {}
-    completion_details = usage.get("completion_tokens_details") or {}
-    return CompletionUsage(
-        prompt_tokens=usage["prompt_tokens"],
-        completion_tokens=usage["completion_tokens"],
-        total_tokens=usage["total_tokens"],
-        prompt_cached_tokens=prompt_details.get("cached_tokens") or 0,
-        reasoning_tokens=completion_details.get("reasoning_tokens") or 0,
-    )
