@@ -201,7 +201,7 @@ async def test_half_a_surrogate_pair_does_not_end_the_conversation() -> None:
 
 async def test_turns_share_one_connection() -> None:
     async with Upstream(default=echo) as upstream, provider(upstream) as asked:
-        await asked.prewarm()
+        await asked.models()
         for _ in range(5):
             await hear(asked)
     assert upstream.connections_made == 1
@@ -514,5 +514,4 @@ async def test_a_list_that_cannot_be_had_has_its_sentence() -> None:
         asked = ChatCompletions(base_url=upstream.base_url + "/elsewhere", api_key=KEY)
         with pytest.raises(ProviderError, match="Chat Completions API"):
             await asked.models()
-        await asked.prewarm()
         await asked.aclose()

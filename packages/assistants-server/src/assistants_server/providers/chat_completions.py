@@ -24,7 +24,7 @@ from ..clock import Clock, SystemClock
 from ..domain.model_exchange import ModelRequest, Piece
 from .chat_errors import Question, Refusal, broke_off, explain, explain_in_stream, garbage
 from .chat_stream import Garbage, StreamError, Turn
-from .contract import ModelInfo, ProviderError
+from .contract import ModelInfo
 from .endpoint import FAILURES, Endpoint
 
 # A failed attempt is repeated after these seconds, or after what Retry-After asks for if that is
@@ -132,13 +132,6 @@ class ChatCompletions:
             raise explain(error, question) from None
         except (ValueError, TypeError, KeyError, AttributeError):
             raise garbage(question) from None
-
-    async def prewarm(self) -> None:
-        """Open the connection that the first turn will use. Failures show there, not here."""
-        try:
-            await self.models()
-        except ProviderError as error:
-            log.debug("could not prewarm %s: %s", self.host, error)
 
     async def aclose(self) -> None:
         for response in self._answers:
