@@ -161,7 +161,7 @@ class Runs:
                 claim=self._worker.claim(),
                 now=self._now(),
             )
-            log = self._worker.launch(run, announcements.resumed(run, step), begun)
+            log = self._worker.launch(run, announcements.resumed(run, [step]), begun)
             return StartedRun(run, log)
 
     async def cancel(
