@@ -190,7 +190,11 @@ async def main(arguments: argparse.Namespace) -> int:
 
 
 def command_line() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="voice_without_cloud", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m examples.voice_without_cloud",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument("--model", help="name of the model; 'local' is the small one that is here")
     parser.add_argument("--recording", type=Path, help="write the call to this WAV file")
     return parser.parse_args()

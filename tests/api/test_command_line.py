@@ -119,6 +119,7 @@ def test_help_names_every_option() -> None:
             "Cannot open the database at 127.0.0.1:1",
         ),
         (["--data", __file__], "Cannot open the database"),
+        (["--local-model", "/nowhere.gguf"], "There is no model file /nowhere.gguf."),
         (
             ["--port", "8499", "--upstream-url", "http://localhost:8499/v1"],
             "The models are to be asked at http://localhost:8499/v1, which is this server itself.",
@@ -163,6 +164,18 @@ def test_a_setting_that_is_wrong_in_the_environment(monkeypatch: pytest.MonkeyPa
     monkeypatch.delenv("ASSISTANTS_PORT")
     monkeypatch.setenv("ASSISTANTS_MODELS", "gpt-4o")
     assert outcome("serve") == (1, "", "ASSISTANTS_MODELS: its value is not JSON.\n")
+
+
+async def test_the_greeting_says_who_answers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("OPENAI_API_KEY", "OPENAI_BASE_URL"):
+        monkeypatch.delenv(name, raising=False)
+    async with served(tmp_path) as server:
+        assert "answers with SmolLM2-135M-Instruct, on this machine" in server.greeting
+    monkeypatch.setenv("ASSISTANTS_MODELS", '{"*": "small"}')
+    async with served(tmp_path, "--upstream-url", "http://127.0.0.1:9/v1") as server:
+        assert "answers with small at http://127.0.0.1:9/v1" in server.greeting
 
 
 @pytest.mark.parametrize("kind", [signal.SIGTERM, signal.SIGINT])

@@ -237,6 +237,13 @@ async def test_a_start_that_fails_is_a_sentence_and_may_be_tried_again(
     await server.aclose()
 
 
+def test_a_setting_that_cannot_be_is_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ASSISTANTS_MODELS", "gpt-4o")
+    with pytest.raises(StartupError) as raised:
+        EmbeddedServer()
+    assert str(raised.value) == "ASSISTANTS_MODELS: its value is not JSON."
+
+
 async def test_a_closed_server_refuses(settings: Settings) -> None:
     server = EmbeddedServer(settings)
     await server.start()

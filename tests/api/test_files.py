@@ -164,11 +164,21 @@ async def test_broken_forms_are_refused(http: httpx2.AsyncClient, body: bytes) -
 
 
 @pytest.mark.parametrize(
-    "kind", ["application/json", "multipart/form-data", "multipart/form-data; boundary=" + "x" * 99]
+    ("kind", "sentence"),
+    [
+        ("application/json", "Invalid Content-Type header (application/json), expected multipart"),
+        ("multipart/form-data", "We could not parse the form of your request: its Content-Type"),
+        (
+            "multipart/form-data; boundary=" + "x" * 99,
+            "We could not parse the form of your request: ",
+        ),
+    ],
 )
-async def test_uploads_are_forms(http: httpx2.AsyncClient, kind: str) -> None:
+async def test_uploads_are_forms(http: httpx2.AsyncClient, kind: str, sentence: str) -> None:
     response = await http.post("/v1/files", content=b"{}", headers={"content-type": kind})
-    assert refusal(response)[0] == 400
+    status, message, *_ = refusal(response)
+    assert status == 400
+    assert message.startswith(sentence)
 
 
 async def test_a_file_too_large_is_refused_and_leaves_nothing(tmp_path: Path) -> None:

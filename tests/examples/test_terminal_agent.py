@@ -203,6 +203,13 @@ async def test_a_folder_that_cannot_be_used_is_a_sentence(tmp_path: Path) -> Non
     assert_polite(outcome, says=str(tmp_path / "taken"))
 
 
+async def test_a_setting_that_cannot_be_is_a_sentence(
+    model: Upstream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ASSISTANTS_PORT", "many")
+    assert_polite(await piped("Hi\n"), says="ASSISTANTS_PORT: ")
+
+
 async def test_an_endpoint_with_several_models_asks_to_choose(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

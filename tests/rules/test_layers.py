@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -77,6 +78,17 @@ def imports(path: Path, package: str) -> Iterator[tuple[int, str]]:
                 yield node.lineno, module
 
 
+def names(path: Path) -> Iterator[tuple[int, str]]:
+    """As ``imports``, with the name that is taken out of each module."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                yield node.lineno, alias.name
+        elif isinstance(node, ast.ImportFrom) and node.level == 0:
+            for alias in node.names:
+                yield node.lineno, f"{node.module}.{alias.name}"
+
+
 def package_of(path: Path, root: Path, name: str) -> str:
     return ".".join([name, *path.relative_to(root).parent.parts])
 
@@ -113,6 +125,36 @@ def test_every_layer_has_its_arrows() -> None:
         path.relative_to(SERVER).parts[0].removesuffix(".py") for path in SERVER.rglob("*.py")
     }
     assert layers == set(ARROWS) | OUTERMOST
+
+
+def test_the_store_alone_speaks_sql() -> None:
+    """Other layers may name the connection that a store function is given, and nothing more."""
+    found = [
+        f"{path.relative_to(ROOT)}:{line}: {module}"
+        for path in sorted(SERVER.rglob("*.py"))
+        if path.relative_to(SERVER).parts[0] != "store"
+        for line, module in names(path)
+        if module.split(".")[0] == "sqlalchemy" and module != "sqlalchemy.Connection"
+    ]
+    assert found == []
+
+
+def test_each_event_and_frame_is_built_in_one_place() -> None:
+    """An object's event where it is announced; a frame of the stream where it is rendered."""
+    made = {
+        (call.func.id, path.relative_to(SERVER).as_posix())
+        for path in SERVER.rglob("*.py")
+        for call in ast.walk(ast.parse(path.read_text()))
+        if isinstance(call, ast.Call) and isinstance(call.func, ast.Name)
+    }
+    assert {path for name, path in made if name == "ObjectEvent"} == {"engine/announcements.py"}
+    framed = re.compile(r'"event: |"object": "thread\.(message|run\.step)\.delta"')
+    framing = {
+        path.relative_to(SERVER).as_posix()
+        for path in SERVER.rglob("*.py")
+        if framed.search(path.read_text())
+    }
+    assert framing == {"wire/stream.py"}
 
 
 def test_the_domain_is_standard_library() -> None:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import sqlite3
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import sqlalchemy as sa
@@ -148,6 +150,7 @@ def test_processes_that_switch_an_empty_file_to_the_write_ahead_log_wait_for_eac
         ("mysql://host/name", "'mysql' are not supported"),
         ("sqlite://", "names no file"),
         ("sqlite:////proc/nowhere/assistants.db", "Cannot open the database /proc/nowhere"),
+        (f"sqlite:///{__file__}/assistants.db", f"{__file__} is not a folder."),
         ("postgresql://postgres@127.0.0.1:1/postgres", "Cannot open the database at 127.0.0.1:1"),
     ],
 )
@@ -165,6 +168,21 @@ async def test_a_file_that_is_no_database_is_refused_and_left_alone(tmp_path: Pa
     with pytest.raises(DatabaseError, match="not a database"):
         await Database.open(f"sqlite:///{path}")
     assert path.read_bytes() == b"my diary" * 1000
+
+
+async def test_a_disk_with_no_room_to_open_is_called_full(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "assistants.db"
+    path.write_bytes(b"")
+
+    def no_shared_index(connection: Connection) -> None:
+        raise OSError(errno.EIO, "disk I/O error")
+
+    monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(total=1, used=1, free=0))
+    monkeypatch.setattr("assistants_server.store.sqlite.upgrade", no_shared_index)
+    with pytest.raises(DatabaseError, match="the disk is full"):
+        await Database.open(f"sqlite:///{path}")
 
 
 async def test_a_full_disk_is_said_and_nothing_of_the_transaction_remains(tmp_path: Path) -> None:

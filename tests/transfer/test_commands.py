@@ -10,6 +10,7 @@ from tests.transfer.projects import NOW, fill, lines, said
 
 from assistants_server.commands import transfer
 
+EXPORT = {"object": "assistants.export", "version": 1, "project": "default"}
 THREAD = {"id": "thread_1", "object": "thread", "created_at": NOW}
 
 
@@ -105,3 +106,25 @@ def test_what_cannot_be_done_is_one_sentence(
         f"Cannot write {where}: No such file or directory.\n",
     )
     assert outcome("export", "--project", "a/b", *data)[0] == 1
+
+
+def test_the_pieces_of_a_file_are_not_counted_as_objects(
+    data: tuple[str, str], tmp_path: Path
+) -> None:
+    file = {
+        "id": "file-1",
+        "object": "file",
+        "purpose": "assistants",
+        "filename": "a.txt",
+        "bytes": 2,
+        "created_at": NOW,
+        "expires_at": None,
+    }
+    pieces = [
+        {"object": "file.content", "file_id": "file-1", "number": number, "data": "YQ=="}
+        for number in (0, 1)
+    ]
+    path = tmp_path / "file.jsonl"
+    fill(path, lines(EXPORT, file, *pieces))
+    assert outcome("import", str(path), *data) == (0, "Imported 1 file.\n", "")
+    assert outcome("export", *data)[2] == "Exported 1 object.\n"

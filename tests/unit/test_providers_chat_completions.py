@@ -214,7 +214,7 @@ async def test_a_proxy_is_asked_and_may_be_named_without_its_scheme(
 
 async def test_turns_share_one_connection() -> None:
     async with Upstream(default=echo) as upstream, provider(upstream) as asked:
-        await asked.prewarm()
+        await asked.models()
         for _ in range(5):
             await hear(asked)
     assert upstream.connections_made == 1
@@ -578,5 +578,4 @@ async def test_a_list_that_cannot_be_had_has_its_sentence() -> None:
         asked = ChatCompletions(base_url=upstream.base_url + "/elsewhere", api_key=KEY)
         with pytest.raises(ProviderError, match="Chat Completions API"):
             await asked.models()
-        await asked.prewarm()
         await asked.aclose()

@@ -47,7 +47,6 @@ async def test_openai_variables_are_used_and_ours_win(monkeypatch: pytest.Monkey
             Settings(upstream_url=ours.base_url, upstream_key="our key"),
         ):
             provider = select_provider(settings)
-            await provider.prewarm()
             await hear(provider, "m")
             await provider.aclose()
     assert theirs.requests[0].headers["authorization"] == "Bearer their key"
@@ -83,9 +82,12 @@ async def test_what_is_missing_is_said_when_it_is_needed(
     provider = select_provider(Settings(data=tmp_path))
     assert provider.describe() == "SmolLM2-135M-Instruct, on this machine"
     assert [model.id for model in await provider.models()] == ["local"]
-    with pytest.raises(ProviderError, match=r"assistants-server\[local\]"):
-        await provider.prewarm()
+    await provider.prewarm()
     await provider.aclose()
+    asked_for = select_provider(Settings(data=tmp_path, models={"*": "local"}))
+    with pytest.raises(ProviderError, match=r"assistants-server\[local\]"):
+        await asked_for.prewarm()
+    await asked_for.aclose()
 
 
 async def test_a_file_of_ones_own_is_named(tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ from .app import create_app
 from .asgi_transport import App, Message, StreamingASGITransport, start_detached
 from .routes.access import TRUSTED_PROJECT
 from .routes.keys import DEFAULT_PROJECT
-from .settings import Settings
+from .settings import Settings, UnusableSetting
 
 BASE_URL = "http://assistants.local/v1"
 """Looks like an address to the SDK; nothing is ever looked up or connected."""
@@ -33,15 +33,30 @@ class StartupError(Exception):
     """The server could not start. The message is a sentence for the user."""
 
 
+def settings_of_environment() -> Settings:
+    """What an embedded server runs with when nothing else is said.
+
+    Raises:
+        StartupError: a value cannot be one; the sentence names its variable.
+    """
+    try:
+        return Settings.read()
+    except UnusableSetting as error:
+        raise StartupError(str(error)) from None
+
+
 class EmbeddedServer:
     """One server in this event loop.
 
     Nothing happens before ``start()`` or the first request of a client, whichever comes first.
     Whoever made it calls ``aclose()``.
+
+    Raises:
+        StartupError: no settings were given, and one of the environment's cannot be.
     """
 
     def __init__(self, settings: Settings | None = None) -> None:
-        self.settings = settings if settings is not None else Settings()
+        self.settings = settings if settings is not None else settings_of_environment()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._starting: asyncio.Task[None] | None = None
         self._closing: asyncio.Task[None] | None = None

@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 import platformdirs
-from pydantic import Field
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import Field, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
+from typing_extensions import Self
 
 
 def _default_data() -> Path:
     home = os.environ.get("ASSISTANTS_HOME")
     return Path(home) if home else platformdirs.user_data_path("assistants")
+
+
+class UnusableSetting(Exception):
+    """A value cannot be one. The message is a sentence that names its option or variable."""
 
 
 class Settings(BaseSettings):
@@ -100,6 +106,26 @@ class Settings(BaseSettings):
         "`OTEL_EXPORTER_OTLP_ENDPOINT` says where to.",
     )
     log_level: str = Field(default="info", description="debug, info, warning or error.")
+
+    @classmethod
+    def read(cls, **options: Any) -> Self:
+        """The settings of the environment, except for these options.
+
+        Raises:
+            UnusableSetting: a value cannot be one.
+        """
+        try:
+            return cls(**options)
+        except ValidationError as error:
+            wrong = error.errors(include_url=False)[0]
+            name = str(wrong["loc"][0])
+            option = f"--{name.replace('_', '-')}"
+            source = option if name in options else f"ASSISTANTS_{name.upper()}"
+            raise UnusableSetting(f"{source}: {wrong['msg']}.") from None
+        except SettingsError as error:
+            # Its text is: error parsing value for field "models" from source "EnvSettingsSource".
+            name = str(error).partition('"')[2].partition('"')[0]
+            raise UnusableSetting(f"ASSISTANTS_{name.upper()}: its value is not JSON.") from None
 
     @property
     def traces(self) -> bool:

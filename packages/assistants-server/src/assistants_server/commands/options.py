@@ -12,11 +12,9 @@ from pathlib import Path
 from typing import Annotated, Any, NoReturn, TypeVar
 
 import typer
-from pydantic import ValidationError
-from pydantic_settings import SettingsError
 
 from ..errors import ApiError
-from ..settings import Settings
+from ..settings import Settings, UnusableSetting
 from ..store.database import Database
 
 T = TypeVar("T")
@@ -40,16 +38,9 @@ def settings(given: Mapping[str, Any]) -> Settings:
     """The settings with those options that were given (are not ``None``)."""
     options = {name: value for name, value in given.items() if value is not None}
     try:
-        return Settings(**options)
-    except ValidationError as error:
-        wrong = error.errors(include_url=False)[0]
-        name = str(wrong["loc"][0])
-        source = f"--{name.replace('_', '-')}" if name in options else f"ASSISTANTS_{name.upper()}"
-        give_up(f"{source}: {wrong['msg']}.")
-    except SettingsError as error:
-        # Its text is: error parsing value for field "models" from source "EnvSettingsSource".
-        name = str(error).partition('"')[2].partition('"')[0]
-        give_up(f"ASSISTANTS_{name.upper()}: its value is not JSON.")
+        return Settings.read(**options)
+    except UnusableSetting as error:
+        give_up(str(error))
 
 
 def place(known: Settings) -> str:

@@ -27,6 +27,7 @@ from .. import log
 from ..app import create_app
 from ..errors import ApiError
 from ..providers.contract import ProviderError
+from ..providers.selection import Selection
 from ..settings import Settings
 from ..store import keys
 from ..version import __version__
@@ -186,10 +187,12 @@ class _Server(uvicorn.Server):
     async def serve(self, sockets: list[socket.socket] | None = None) -> None:
         with self._signals():
             async with self._app.router.lifespan_context(self._app):
+                models: Selection = self._app.state.server.provider
+                await models.prewarm()
                 # What is there now stays: without this the collector walks through all of it, for
                 # tens of milliseconds, in the middle of somebody's answer.
                 gc.freeze()
-                typer.echo(_greeting(self._settings, self._listener))
+                typer.echo(_greeting(self._settings, self._listener, models.describe()))
                 await super().serve(sockets)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
@@ -226,16 +229,10 @@ def _protocol() -> type[asyncio.Protocol] | Literal["auto"]:
     return BoundedHttp
 
 
-def _greeting(settings: Settings, listener: socket.socket) -> str:
+def _greeting(settings: Settings, listener: socket.socket, models: str) -> str:
     host, port = listener.getsockname()[:2]
     shown = f"[{host}]" if ":" in host else host
     return (
         f"assistants-server {__version__} listens on http://{shown}:{port}/v1, "
-        f"answers with {_model(settings)}, keeps its data in {options.place(settings)}."
+        f"answers with {models}, keeps its data in {options.place(settings)}."
     )
-
-
-def _model(settings: Settings) -> str:
-    if settings.models.get("*") == "local":
-        return str(settings.local_model or "the local model SmolLM2-135M-Instruct")
-    return f"the models of {_upstream(settings) or 'api.openai.com'}"

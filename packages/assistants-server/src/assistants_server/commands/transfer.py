@@ -16,7 +16,7 @@ from rich.status import Status
 from ..clock import SystemClock
 from ..routes.keys import DEFAULT_PROJECT
 from ..transfer.contents import ImportFault
-from ..transfer.exporting import ExportFault, export
+from ..transfer.exporting import ExportFault, export, is_object
 from ..transfer.importing import Tally, import_files
 from . import options
 from .keys import check_project
@@ -60,8 +60,9 @@ async def _export(
         with _progress() as tell:
             async for line in export(database, project, thread_ids=thread_ids or None):
                 target.write(line)
-                count += 1
-                tell("exporting", count)
+                if is_object(line):
+                    count += 1
+                    tell("exporting", count)
     return count
 
 

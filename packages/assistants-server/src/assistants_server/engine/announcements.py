@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from ..domain.records import Message, Run, Step, Thread
 from ..domain.run_events import ObjectEvent, RunEvent
 from ..store.run_endings import Ending
@@ -11,50 +13,44 @@ def created(run: Run, thread: Thread | None = None) -> list[RunEvent]:
     events: list[RunEvent] = []
     if thread is not None:
         events.append(ObjectEvent("thread.created", thread))
-    return [*events, ObjectEvent("run.created", run), ObjectEvent("run.queued", run)]
+    return [*events, ObjectEvent("run.created", run), run_is(run)]
 
 
-def resumed(run: Run, step: Step) -> list[RunEvent]:
+def resumed(run: Run, answered: Iterable[Step]) -> list[RunEvent]:
     """After ``submit_tool_outputs``: the answered step comes first."""
-    return [ObjectEvent("run.step.completed", step), ObjectEvent("run.queued", run)]
-
-
-def started(run: Run) -> RunEvent:
-    return ObjectEvent("run.in_progress", run)
+    return [*map(step_is, answered), run_is(run)]
 
 
 def step_opened(step: Step) -> list[RunEvent]:
-    return [ObjectEvent("run.step.created", step), ObjectEvent("run.step.in_progress", step)]
+    return [ObjectEvent("run.step.created", step), step_is(step)]
 
 
 def message_opened(message: Message, step: Step) -> list[RunEvent]:
-    return [
-        *step_opened(step),
-        ObjectEvent("message.created", message),
-        ObjectEvent("message.in_progress", message),
-    ]
+    return [*step_opened(step), ObjectEvent("message.created", message), message_is(message)]
 
 
 def message_closed(message: Message, step: Step) -> list[RunEvent]:
-    return [
-        ObjectEvent("message.completed", message),
-        ObjectEvent("run.step.completed", step),
-    ]
-
-
-def waiting(run: Run) -> RunEvent:
-    return ObjectEvent("run.requires_action", run)
-
-
-def cancelling(run: Run) -> RunEvent:
-    return ObjectEvent("run.cancelling", run)
+    return [message_is(message), step_is(step)]
 
 
 def ended(ending: Ending) -> list[RunEvent]:
     """Inner to outer: message, step, run."""
     events: list[RunEvent] = []
     if ending.message is not None:
-        events.append(ObjectEvent(f"message.{ending.message.status}", ending.message))
+        events.append(message_is(ending.message))
     if ending.step is not None:
-        events.append(ObjectEvent(f"run.step.{ending.step.status}", ending.step))
-    return [*events, ObjectEvent(f"run.{ending.run.status}", ending.run)]
+        events.append(step_is(ending.step))
+    return [*events, run_is(ending.run)]
+
+
+def run_is(run: Run) -> RunEvent:
+    """The run came into its status."""
+    return ObjectEvent(f"run.{run.status}", run)
+
+
+def step_is(step: Step) -> RunEvent:
+    return ObjectEvent(f"run.step.{step.status}", step)
+
+
+def message_is(message: Message) -> RunEvent:
+    return ObjectEvent(f"message.{message.status}", message)

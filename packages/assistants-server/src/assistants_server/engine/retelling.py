@@ -14,7 +14,6 @@ from ..domain.records import Message, Run, Step, Usage
 from ..domain.run_events import (
     CallDelta,
     CallOpened,
-    ObjectEvent,
     RefusalDelta,
     RunEvent,
     StreamFault,
@@ -81,10 +80,10 @@ def _stands(run: Run) -> bool:
 
 def _made(story: RunStory, beginning: Beginning, fresh: Run) -> Iterator[RunEvent]:
     if beginning == "outputs":
-        for step in story.steps:
-            if step.type == "tool_calls" and step.status == "completed":
-                yield ObjectEvent("run.step.completed", step)
-        yield ObjectEvent("run.queued", fresh)
+        answered = (
+            step for step in story.steps if step.type == "tool_calls" and step.status == "completed"
+        )
+        yield from announcements.resumed(fresh, answered)
     else:
         queued = replace(fresh, started_at=None)
         yield from announcements.created(queued, story.thread if beginning == "thread" else None)
@@ -93,12 +92,12 @@ def _made(story: RunStory, beginning: Beginning, fresh: Run) -> Iterator[RunEven
 def _became(story: RunStory, beginning: Beginning, fresh: Run) -> Iterator[RunEvent]:
     run = story.run
     if run.started_at is not None:
-        yield announcements.started(replace(fresh, status="in_progress"))
+        yield announcements.run_is(replace(fresh, status="in_progress"))
     for step in story.steps:
         if beginning == "outputs" and step.type == "tool_calls" and step.status == "completed":
             continue
         yield from _step(step, story, expires_at=fresh.expires_at)
-    yield ObjectEvent(f"run.{run.status}", run)
+    yield announcements.run_is(run)
 
 
 def _step(step: Step, story: RunStory, *, expires_at: int | None) -> Iterator[RunEvent]:
@@ -121,12 +120,12 @@ def _step(step: Step, story: RunStory, *, expires_at: int | None) -> Iterator[Ru
         yield from announcements.message_opened(_unwritten(message), opened)
         yield from _text(message)
         if message.status != "in_progress":
-            yield ObjectEvent(f"message.{message.status}", message)
+            yield announcements.message_is(message)
     for index, call in enumerate(step.tool_calls):
         yield CallOpened(step.id, index, call["id"], call["function"]["name"])
         yield CallDelta(step.id, index, call["function"]["arguments"])
     if step.status != "in_progress":
-        yield ObjectEvent(f"run.step.{step.status}", step)
+        yield announcements.step_is(step)
 
 
 def _text(message: Message) -> Iterator[RunEvent]:

@@ -160,7 +160,7 @@ class RunExecution:
             raise RunLost
         self.run = begun.run
         self._measured.queue_seconds.add(time.perf_counter() - self._created)
-        self.log.append(announcements.started(self.run))
+        self.log.append(announcements.run_is(self.run))
         return begun.shown
 
     async def _next(self, pieces: AsyncGenerator[Sequence[Piece], None]) -> Sequence[Piece] | None:
@@ -209,7 +209,7 @@ class RunExecution:
         if waiting is None:
             raise _Stopped if self._stop is not None else RunLost
         self.run = waiting
-        self.log.append(announcements.waiting(waiting))
+        self.log.append(announcements.run_is(waiting))
 
     async def _finish(self, outcome: Outcome) -> None:
         ending = await self._end(outcome)
@@ -237,7 +237,7 @@ class RunExecution:
             # What the stopper read may be older than our own last write, but for the status.
             self.run = replace(self.run, status=stop.run.status)
             if self.run.status == "cancelling":
-                self.log.append(announcements.cancelling(self.run))
+                self.log.append(announcements.run_is(self.run))
         try:
             ending = await self._end(stop.outcome)
         except DatabaseError as error:

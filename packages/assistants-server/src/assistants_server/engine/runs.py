@@ -155,7 +155,7 @@ class Runs:
             (run, _), log = await self._launched(
                 once(tool_outputs.submit),
                 _resumed,
-                lambda made: announcements.resumed(*made),
+                lambda made: announcements.resumed(made[0], [made[1]]),
                 project_id,
                 thread_id,
                 run_id,

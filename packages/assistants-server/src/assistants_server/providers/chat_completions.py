@@ -32,7 +32,7 @@ from .chat_errors import (
     kind,
 )
 from .chat_stream import Garbage, StreamError, Turn
-from .contract import ModelInfo, ProviderError
+from .contract import ModelInfo
 from .endpoint import FAILURES, Endpoint, body_of
 
 # A failed attempt is repeated after these seconds, or after what Retry-After asks for if that is
@@ -140,13 +140,6 @@ class ChatCompletions:
             raise explain(error, question) from None
         except (ValueError, TypeError, KeyError, AttributeError):
             raise garbage(question) from None
-
-    async def prewarm(self) -> None:
-        """Open the connection that the first turn will use. Failures show there, not here."""
-        try:
-            await self.models()
-        except ProviderError as error:
-            log.debug("could not prewarm %s: %s", self.host, error)
 
     async def aclose(self) -> None:
         for response in self._answers:

@@ -66,12 +66,14 @@ class Selection:
         return f"{self._usual or 'models'} at {provider.base_url}"
 
     async def prewarm(self) -> None:
-        """Open the connection, or load the model, that the first turn will use.
+        """Load the local model if it is to answer for every name, so that the first turn is quick
+        and what it lacks is said at once.
 
         Raises:
             ProviderError: the local model cannot run here.
         """
-        await self._choose(self._usual).prewarm()
+        if self._usual == LOCAL:
+            await self._local.prewarm()
 
     async def aclose(self) -> None:
         try:

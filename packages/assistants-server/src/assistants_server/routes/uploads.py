@@ -41,8 +41,13 @@ async def parts(request: Request, *, limit: int) -> AsyncIterator[tuple[Part, by
     header = request.headers.get("content-type", "")
     kind, options = parse_options_header(header)
     boundary = options.get(b"boundary")
-    if kind != b"multipart/form-data" or not boundary:
+    if kind != b"multipart/form-data":
         raise wrong_content_type(header, "multipart/form-data")
+    if not boundary:
+        raise BadRequest(
+            "We could not parse the form of your request: its Content-Type header names no "
+            "boundary."
+        )
     announced = request.headers.get("content-length", "")
     if announced.isdecimal() and int(announced) > limit + _OVERHEAD:
         raise too_large(limit)

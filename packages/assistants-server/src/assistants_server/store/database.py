@@ -26,7 +26,7 @@ from .database_errors import DatabaseError as DatabaseError
 from .database_errors import report, translate
 from .presence import Presence
 from .schema import upgrade
-from .sqlite import Lane, encode, open_lanes
+from .sqlite import Lane, encode, open_lanes, why_not
 
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncEngine
@@ -92,8 +92,9 @@ class Database:
         try:
             lanes = await asyncio.get_running_loop().run_in_executor(None, open_lanes, url, path)
         except (OSError, DBAPIError) as error:
-            reason = error.strerror if isinstance(error, OSError) else str(error.orig)
-            raise DatabaseError(f"Cannot open the database {path}: {reason}.") from error
+            raise DatabaseError(
+                f"Cannot open the database {path}: {why_not(path, error)}."
+            ) from error
         for lane in lanes:
             lane.start()
         return cls(lanes=lanes, presence=Presence(path.with_name(path.name + "-workers")))

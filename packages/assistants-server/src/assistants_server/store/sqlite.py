@@ -19,6 +19,7 @@ import contextlib
 import contextvars
 import os
 import queue
+import shutil
 import sqlite3
 import threading
 import time
@@ -42,6 +43,7 @@ _READERS = 2
 _GROUP = 64  # transactions in one commit; more would delay the first of them
 _BUSY_SECONDS = 10  # how long to wait for another process that is writing
 _BUSY_PAUSE_SECONDS = 0.01
+_ROOM_TO_OPEN = 256 * 1024  # bytes that a new database and its shared index need
 
 
 def encode(value: Any) -> str:
@@ -305,3 +307,18 @@ def _engine(url: URL, *, read_only: bool) -> Engine:
         cursor.close()
 
     return engine
+
+
+def why_not(path: Path, error: OSError | DBAPIError) -> str:
+    """Why the file could not be opened. SQLite has no words for what ails its folder."""
+    folder = path.parent
+    if folder.exists() and not folder.is_dir():
+        return f"{folder} is not a folder"
+    if folder.is_dir():
+        if shutil.disk_usage(folder).free < _ROOM_TO_OPEN:
+            return "the disk is full"
+        if not os.access(folder, os.W_OK):
+            return f"{folder} cannot be written to"
+    if isinstance(error, OSError):
+        return error.strerror or type(error).__name__
+    return str(error.orig)

@@ -25,6 +25,7 @@ FORMAT = "assistants.export"
 VERSION = 1
 
 _PAGE = 100
+_CONTENT = b'{"object":"file.content"'
 
 T = TypeVar("T", Assistant, Thread, Message, File)
 
@@ -98,6 +99,11 @@ async def _all(
         if not listing.has_more:
             return
         after = listing.items[-1].id
+
+
+def is_object(line: bytes) -> bool:
+    """Whether this line of an export is one of the project's objects: a piece of a file is none."""
+    return not line.startswith(_CONTENT)
 
 
 def _line(value: Mapping[str, Any]) -> bytes:

@@ -323,7 +323,10 @@ class AssistantLLM(llm.LLM[Literal["metrics_collected", "error"]]):
             # Loaded when it is used: the server's libraries cost half a second.
             from assistants_server import embedded
 
-            settings = self._server_settings or Settings()
+            try:
+                settings = self._server_settings or embedded.settings_of_environment()
+            except embedded.StartupError as error:
+                raise AssistantError(str(error)) from error
             if self._api_key is not None:
                 settings = settings.model_copy(update={"upstream_key": self._api_key})
             self._embedded = embedded.acquire(settings)
