@@ -187,6 +187,10 @@ async def test_every_answer_can_be_traced(http: httpx2.AsyncClient) -> None:
         headers = (await http.get(path)).headers
         assert re.fullmatch("req_[0-9a-f]{32}", headers["x-request-id"])
         assert headers["openai-version"] == "2020-10-01"
+        assert (headers["openai-organization"], headers["openai-project"]) == (
+            "self-hosted",
+            "default",
+        )
         assert int(headers["openai-processing-ms"]) >= 0
         assert headers["assistants-server"] == __version__
         seen.add(headers["x-request-id"])
@@ -247,3 +251,10 @@ async def test_without_keys_programs_may_call_it_by_any_private_name(
 ) -> None:
     async with server.http({"OpenAI-Beta": "assistants=v2", "Host": host}) as http:
         assert (await http.get("/v1/threads")).status_code == 200
+
+
+async def test_organization_and_project_are_sent_back(server: LiveServer) -> None:
+    sent = {"OpenAI-Organization": "org-a", "OpenAI-Project": "proj_b"}
+    async with server.http({"OpenAI-Beta": "assistants=v2", **sent}) as http:
+        headers = (await http.get("/v1/threads")).headers
+    assert (headers["openai-organization"], headers["openai-project"]) == ("org-a", "proj_b")

@@ -128,3 +128,12 @@ def test_the_pieces_of_a_file_are_not_counted_as_objects(
     fill(path, lines(EXPORT, file, *pieces))
     assert outcome("import", str(path), *data) == (0, "Imported 1 file.\n", "")
     assert outcome("export", *data)[2] == "Exported 1 object.\n"
+
+
+@pytest.mark.parametrize("command", [["export"], ["prune", "--older-than", "1d"]])
+def test_what_reads_or_deletes_objects_makes_no_database_where_there_is_none(
+    command: list[str], data: tuple[str, str]
+) -> None:
+    status, out, err = outcome(*command, *data)
+    assert (status, out, err) == (1, "", f"There is no database at {data[1]}.\n")
+    assert not Path(data[1]).exists()

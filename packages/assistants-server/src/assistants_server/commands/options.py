@@ -15,7 +15,7 @@ import typer
 
 from ..errors import ApiError
 from ..settings import Settings, UnusableSetting
-from ..store.database import Database
+from ..store.database import Database, is_there
 
 T = TypeVar("T")
 
@@ -51,9 +51,18 @@ def place(known: Settings) -> str:
 
 
 @asynccontextmanager
-async def opened(data: Path | None, database_url: str | None) -> AsyncIterator[Database]:
-    """The database that the options name, closed again at the end."""
-    database = await Database.open(settings({"data": data, "database_url": database_url}).database)
+async def opened(
+    data: Path | None, database_url: str | None, *, made: bool = True
+) -> AsyncIterator[Database]:
+    """The database that the options name, closed again at the end.
+
+    ``made``: one that is not there is made; otherwise it is refused, because a command for objects
+    that are there was given the wrong place.
+    """
+    known = settings({"data": data, "database_url": database_url})
+    if not made and not is_there(known.database):
+        give_up(f"There is no database at {place(known)}.")
+    database = await Database.open(known.database)
     try:
         yield database
     finally:

@@ -51,7 +51,7 @@ def prune(
 
 
 async def _prune(scope: Scope, dry: bool, data: Path | None, database_url: str | None) -> Removed:
-    async with options.opened(data, database_url) as database:
+    async with options.opened(data, database_url, made=False) as database:
         if dry:
             threads = await database.read(pruning.count_threads, scope)
         else:

@@ -56,7 +56,7 @@ async def _export(
     database_url: str | None,
 ) -> int:
     count = -1  # the first line is no object
-    async with options.opened(data, database_url) as database:
+    async with options.opened(data, database_url, made=False) as database:
         with _progress() as tell:
             async for line in export(database, project, thread_ids=thread_ids or None):
                 target.write(line)

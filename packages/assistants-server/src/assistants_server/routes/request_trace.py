@@ -38,6 +38,7 @@ class RequestTrace:
             return
         started = time.perf_counter()
         request_id = ids.request_id()
+        asked = dict(scope["headers"])
         status = 0
 
         async def send_traced(message: Message) -> None:
@@ -49,6 +50,8 @@ class RequestTrace:
                     *message.get("headers", ()),
                     (b"x-request-id", request_id.encode()),
                     (b"openai-processing-ms", str(elapsed).encode()),
+                    (b"openai-organization", asked.get(b"openai-organization", b"self-hosted")),
+                    (b"openai-project", asked.get(b"openai-project", b"default")),
                     *_FIXED,
                 ]
                 if status >= 500 and scope.get(STORED):

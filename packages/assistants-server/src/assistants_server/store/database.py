@@ -263,3 +263,13 @@ def _call(
     connection: Connection,
 ) -> T:
     return function(connection, *args, **kwargs)
+
+
+def is_there(url: str) -> bool:
+    """``False`` for a SQLite file that does not exist. Of another database, opening tells."""
+    try:
+        parsed = make_url(url)
+    except ArgumentError:
+        return True
+    file = parsed.database if parsed.get_backend_name() == "sqlite" else None
+    return not file or Path(file).exists()
