@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 from typing import Any
 
 from livekit.agents import Agent, AgentTask, RunContext, StopResponse, function_tool
 from livekit.agents.llm import ChatContext
 from tests.plugin.agents import Entering
+
+_orders = itertools.count(1)
 
 
 class Survey(AgentTask[str]):
@@ -55,7 +58,7 @@ class Clerk(Entering):
     @function_tool
     async def order(self) -> str:
         """Order."""
-        self.ordered.append(f"order {len(self.ordered) + 1} by {self.instructions}")
+        self.ordered.append(f"order {next(_orders)}")
         done = self.ordered[-1]
         await self._work()
         return done

@@ -67,6 +67,25 @@ async def test_what_was_said_before_a_handoff_stays_when_it_is_brought_after_it(
         assert await caller.thread() == said(session.history)
 
 
+async def test_what_a_speculation_brought_goes_when_it_is_taken_out(caller: Caller) -> None:
+    """A guess of somebody else moved the reply behind what was said in between."""
+    async with caller.session() as session:
+        await session.run(user_input="one")
+        await session.say("By the way.")
+        agent = session.current_agent
+        context = agent.chat_ctx.copy()
+        context.items[-2], context.items[-1] = context.items[-1], context.items[-2]
+        await agent.update_chat_ctx(context)
+        guess = context.copy()
+        guess.add_message(role="user", content="guess")
+        await caller.llm.chat(chat_ctx=guess).collect()
+        context = agent.chat_ctx.copy()
+        context.items.pop()  # the reply
+        await agent.update_chat_ctx(context)
+        await session.run(user_input="two")
+        assert await caller.thread() == said(agent.chat_ctx)
+
+
 async def test_an_assistant_that_is_deleted_again_and_again_is_made_again(caller: Caller) -> None:
     async with caller.session() as session:
         for number in range(6):

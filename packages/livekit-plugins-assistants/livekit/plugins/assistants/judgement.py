@@ -26,6 +26,7 @@ class Present:
     order: tuple[str, ...]  # of this agent's earlier contexts
     nobodys: tuple[str, ...]  # of a history that was given before any agent was known
     brought: Mapping[str, int]  # item id -> turn
+    view: int | None
 
     @classmethod
     def of(cls, snapshot: Snapshot, ledger: Ledger, held: Sequence[Held]) -> Present:
@@ -45,16 +46,16 @@ class Present:
             if one.item_id is not None and one.turn is not None
         }
         order, nobodys = ledger.order.get(snapshot.view, ()), ledger.order.get(None, ())
-        return cls(items, turns, places, order, nobodys, brought)
+        return cls(items, turns, places, order, nobodys, brought, snapshot.view)
 
     def before(self, held: Held) -> tuple[str, ...]:
-        """What this agent's contexts showed before it. A reply that none has shown yet stands
-        behind the context it answered; anything else that none has shown was never this agent's."""
+        """What this agent's contexts showed before it. What none has shown yet stands behind the
+        context of its turn; but what ``sync()`` brought and no agent has is nobody's to remove."""
         if held.item_id is not None and held.item_id in self.order:
             return self.order[: self.order.index(held.item_id)]
         if held.view is None and held.item_id in self.nobodys:
             return self.nobodys[: self.nobodys.index(held.item_id)]
-        if held.turn is None or not held.written:
+        if held.turn is None or (held.view != self.view and held.committed):
             return ()
         known = [n for n, item in enumerate(self.order) if self.brought.get(item, 0) <= held.turn]
         return self.order[: known[-1] + 1] if known else ()
