@@ -171,6 +171,9 @@ class Performance(Stage):
     # contexts -----------------------------------------------------------------------------------
 
     async def _remove(self, move: moves.Remove) -> None:
+        if not self.orderly:
+            # Had no turn shown what stands before it, it would look like the victim of a window.
+            await self.settle()
         context = self.agent.chat_ctx.copy()
         # What was another agent's turn is hidden by an agent that drops it, not deleted.
         spoken = [item for item in spoken_in(context) if item.id not in self.agent.inherited]
