@@ -346,12 +346,14 @@ class Conversation:
         except openai.NotFoundError:
             pass
 
-    async def cancel_run(self, run_id: str) -> None:
-        """For servers that do not cancel a run whose stream was closed."""
+    async def cancel_run(self, run_id: str | None, key: str) -> None:
+        """For servers that do not cancel a run whose stream was closed, be it before it told the
+        run's id."""
+        thread = f"/threads/{self.ledger.thread_id}"
         try:
-            await self.server.request(
-                "POST", f"/threads/{self.ledger.thread_id}/runs/{run_id}/cancel"
-            )
+            run_id = run_id or await delivery.run_of_key(self.server, thread, key)
+            if run_id is not None:
+                await self.server.request("POST", f"{thread}/runs/{run_id}/cancel")
         except (openai.BadRequestError, openai.NotFoundError):
             pass
 

@@ -153,7 +153,7 @@ async def end_runs(server: Server, ledger: Ledger, *, patience: float) -> Ledger
     """End every run of ours that may be active, request by request, and wait until it has ended."""
     thread = f"/threads/{ledger.thread_id}"
     for run in ledger.runs:
-        run_id = run.run_id or await _run_of_key(server, thread, run.key)
+        run_id = run.run_id or await run_of_key(server, thread, run.key)
         if run_id is not None:
             await _cancel(server, f"{thread}/runs/{run_id}", patience=patience)
             ledger = ledger.with_run(replace(run, run_id=run_id, state="cut"))
@@ -349,7 +349,7 @@ async def _cancel(server: Server, path: str, *, patience: float) -> None:
         delay = min(delay * 2, _LONGEST_POLL)
 
 
-async def _run_of_key(server: Server, thread: str, key: str) -> str | None:
+async def run_of_key(server: Server, thread: str, key: str) -> str | None:
     page = await server.page(f"{thread}/runs")
     for run in page["data"]:
         if (run.get("metadata") or {}).get(RUN_KEY) == key or run.get("run_key") == key:

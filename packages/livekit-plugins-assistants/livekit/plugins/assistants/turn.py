@@ -361,8 +361,8 @@ class Attempt:
         if self._reply.ids:
             self._note_reply(loose=True)
         conversation.ledger = conversation.ledger.cut(self.key)
-        if not conversation.server.extensions and self.run_id:
-            conversation.spawn(conversation.cancel_run(self.run_id), name="cancel_run")
+        if not conversation.server.extensions:
+            conversation.spawn(conversation.cancel_run(self.run_id, self.key), name="cancel_run")
 
     def _leave_scratch(self) -> None:
         ours = self._conversation.ledger.thread_id
