@@ -21,10 +21,10 @@ demo: ## Talk to an agent that remembers, here in the terminal (ARGS="--help")
 	@scripts/system-libraries
 	@exec $(RUN) python -m examples.terminal_agent $(ARGS)
 
-test: ## Run the test suite (ARGS go to pytest)
+test: ## Run the test suite, on every core (ARGS go to pytest)
 	@$(SYNC) --group demo --group voice
 	@scripts/system-libraries
-	@exec $(RUN) pytest $(ARGS)
+	@exec $(RUN) pytest -n auto --dist worksteal $(ARGS)
 
 matrix: ## Play one table of scenarios with every official SDK, Python and Node
 	@$(SYNC)
