@@ -9,9 +9,9 @@ from tests.engine.bench import PROJECT, Bench, events, names
 from tests.upstream import Stall, call, say, stall
 
 from assistants_server import errors
-from assistants_server.domain.drafts import EndRun, RunExtensions, ThreadDraft, ToolOutput
+from assistants_server.domain.drafts import EndRun, RunExtensions, ToolOutput
 from assistants_server.engine.runs import StartedRun
-from assistants_server.store import runs, threads
+from assistants_server.store import runs
 
 FUNCTION = {"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}}
 
@@ -223,13 +223,3 @@ async def test_drain_waits_for_a_run_that_is_being_created(bench: Bench) -> None
     await bench.process.worker.drain(60)
     assert (await bench.get((await creating).run)).status == "completed"
     assert await bench.texts() == ["hi", "Hello"]
-
-
-async def test_a_project_has_a_bounded_number_of_runs_under_way(bench: Bench) -> None:
-    bench.settings.__dict__["max_active_runs"] = 1  # frozen for everybody but this test
-    _, hold = await speaking(bench)
-    thread = await bench.database.write(threads.create, PROJECT, ThreadDraft(), now=1)
-    with pytest.raises(errors.TooManyRequests) as refusal:
-        await bench.runs.create(PROJECT, thread.id, bench.draft("me too"))
-    assert refusal.value.headers["Retry-After"] == "1"
-    hold.release()

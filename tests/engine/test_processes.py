@@ -12,6 +12,7 @@ from tests.manual_clock import ManualClock
 from tests.upstream import Upstream, call, say, stall
 
 from assistants_server.domain.drafts import RunExtensions, ToolOutput
+from assistants_server.domain.run_events import StreamFault
 from assistants_server.settings import Settings
 from assistants_server.store import runs
 from assistants_server.store.database import Database
@@ -41,6 +42,16 @@ async def test_a_half_done_run_of_a_dead_process_fails_with_its_text(bench: Benc
     bench.upstream.script(say("Back again"))
     await events((await bench.start("and now?")).log)
     assert (await bench.texts())[-2:] == ["and now?", "Back again"]
+
+
+async def test_a_stream_whose_process_is_torn_down_does_not_end_as_if_in_order(
+    bench: Bench,
+) -> None:
+    started, hold = await speaking(bench)
+    bench.process.die()
+    told = await events(started.log)
+    assert isinstance(told[-1], StreamFault)
+    hold.release()
 
 
 async def test_a_run_that_has_said_nothing_is_executed_by_another_process(bench: Bench) -> None:

@@ -37,6 +37,7 @@ from .turn_record import RunLost, TurnRecord
 
 logger = logging.getLogger(__name__)
 
+_CUT_OFF = "The server stopped working on this run; retrieve it to see what becomes of it."
 _OUR_FAULT = Failure(code="server_error", message="Sorry, something went wrong.")
 
 
@@ -122,6 +123,10 @@ class RunExecution:
         except DatabaseError as error:
             # The run's state is what the store last took; the worker settles it when it can.
             self.log.append(StreamFault(error.message))
+        except asyncio.CancelledError:
+            # The process is being torn down; a stream that ended in order would belie the run.
+            self.log.append(StreamFault(_CUT_OFF))
+            raise
         except Exception:
             logger.exception("run failed", extra={"run_id": self.run.id})
             await self._fail(_OUR_FAULT)

@@ -25,6 +25,7 @@ from ..store.turn import Begun
 from . import announcements
 from .event_log import EventLog, Followed
 from .retelling import Beginning, Retelling
+from .room import Place
 from .waiting_lines import CallerLeft, WaitingLines
 from .worker import Worker
 
@@ -73,13 +74,14 @@ class Runs:
             ApiError: see ``store.run_creation.create``; or the project's limit is reached.
             CallerLeft: see ``left``.
         """
-        with self._worker.admitted(project_id):
+        with self._worker.admitted(project_id) as place:
             if draft.extensions.if_active != "queue":
-                return await self._create(project_id, thread_id, draft, once)
-            return await self._queue(project_id, thread_id, draft, once, left)
+                return await self._create(place, project_id, thread_id, draft, once)
+            return await self._queue(place, project_id, thread_id, draft, once, left)
 
     async def _queue(
         self,
+        place: Place,
         project_id: str,
         thread_id: str,
         draft: RunDraft,
@@ -93,15 +95,16 @@ class Runs:
                 self._worker.check_accepting()
                 freed = self._worker.freed(thread_id)
                 try:
-                    return await self._create(project_id, thread_id, draft, once)
+                    return await self._create(place, project_id, thread_id, draft, once)
                 except ThreadBusy:
                     await self._wait(freed, left)
         raise CallerLeft
 
     async def _create(
-        self, project_id: str, thread_id: str, draft: RunDraft, once: Once
+        self, place: Place, project_id: str, thread_id: str, draft: RunDraft, once: Once
     ) -> StartedRun:
         created, log = await self._launched(
+            place,
             once(run_creation.create),
             _created,
             lambda made: announcements.created(made.run),
@@ -123,8 +126,9 @@ class Runs:
         Raises:
             ApiError: no such assistant, nothing to run on, or the project's limit is reached.
         """
-        with self._worker.admitted(project_id):
+        with self._worker.admitted(project_id) as place:
             created, log = await self._launched(
+                place,
                 once(run_creation.create_with_thread),
                 _created,
                 lambda made: announcements.created(made.run, made.thread),
@@ -151,8 +155,9 @@ class Runs:
             ApiError: no such run, it does not wait for outputs, or not for these.
         """
         await self.get(project_id, thread_id, run_id)  # expires it if it is time
-        with self._worker.admitted(project_id):
+        with self._worker.admitted(project_id) as place:
             (run, _), log = await self._launched(
+                place,
                 once(tool_outputs.submit),
                 _resumed,
                 lambda made: announcements.resumed(made[0], [made[1]]),
@@ -252,6 +257,7 @@ class Runs:
 
     async def _launched(
         self,
+        place: Place,
         make: Callable[Concatenate[Connection, P], T],
         run_of: Callable[[T], Run],
         events_of: Callable[[T], list[RunEvent]],
@@ -268,7 +274,7 @@ class Runs:
 
         def launch(stored: tuple[T, Begun | None]) -> None:
             made, begun = stored
-            logs.append(self._worker.launch(run_of(made), events_of(made), begun))
+            logs.append(self._worker.launch(run_of(made), events_of(made), begun, place))
 
         store = turn.made_and_begun(make, run_of, self._worker.view, now=self._now())
         made, _ = await self._database.write_calling(launch, store, *args, **kwargs)

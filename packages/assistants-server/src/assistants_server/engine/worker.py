@@ -11,11 +11,10 @@ process.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import secrets
-from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
+from contextlib import AbstractContextManager
 
 from .. import errors
 from ..clock import Clock
@@ -33,6 +32,7 @@ from ..store.run_endings import Ending, Outcome, Unstored
 from ..store.turn import Begun
 from .event_log import EventLog
 from .model_names import ModelNames
+from .room import Place, Room
 from .run_execution import RunExecution, Stop
 
 logger = logging.getLogger(__name__)
@@ -78,9 +78,7 @@ class Worker:
         self._clearing_due = 0
         self._side_tasks: list[asyncio.Task[None]] = []
         self._busy = asyncio.Event()  # something is being executed
-        self._creating: Counter[str] = Counter()  # requests for a run, by project
-        self._admitted: set[asyncio.Future[None]] = set()  # the same, each until it is done
-        self._executing: Counter[str] = Counter()
+        self._room = Room(settings.max_active_runs)
         self._draining = False
 
     def _window(self, run: Run) -> int:
@@ -103,9 +101,9 @@ class Worker:
     async def drain(self, grace: float) -> None:
         """Refuse new runs, let running ones end for ``grace`` seconds, then fail the rest."""
         self._draining = True
-        for under_way in (self._admitted, self._tasks):  # what is admitted is launched, or refused
-            if under_way:
-                await asyncio.wait(under_way, timeout=grace)
+        await self._room.created(timeout=grace)
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=grace)
         for execution in list(self._executions.values()):
             execution.stop(Stop(outcome=Outcome(cause="fail", failure=SHUT_DOWN)))
         if self._tasks:
@@ -125,29 +123,15 @@ class Worker:
         if self._draining:
             raise errors.Unavailable("The server is shutting down.")
 
-    @contextlib.contextmanager
-    def admitted(self, project_id: str) -> Iterator[None]:
-        """Room for one more run while it is being created; it holds on to it once launched.
-
-        Each project has room of its own: a flood of one is refused and does not reach the others.
+    def admitted(self, project_id: str) -> AbstractContextManager[Place]:
+        """Room for one more run while it is being created; :meth:`launch` takes the place over.
 
         Raises:
             Unavailable: the server is shutting down.
             TooManyRequests: the project has as many runs under way, or being created, as it may.
         """
         self.check_accepting()
-        taken = self._creating[project_id] + self._executing[project_id]
-        if taken >= self._settings.max_active_runs:
-            raise errors.too_many_runs(self._settings.max_active_runs)
-        self._creating[project_id] += 1
-        done = asyncio.get_running_loop().create_future()
-        self._admitted.add(done)
-        try:
-            yield
-        finally:
-            self._creating[project_id] -= 1
-            self._admitted.discard(done)
-            done.set_result(None)
+        return self._room.admitted(project_id)
 
     def claim(self) -> Claim:
         """What a transaction writes on a run that this process is going to execute."""
@@ -164,7 +148,11 @@ class Worker:
         return int(self._settings.run_expiry)
 
     def launch(
-        self, run: Run, first_events: Sequence[RunEvent] = (), begun: Begun | None = None
+        self,
+        run: Run,
+        first_events: Sequence[RunEvent] = (),
+        begun: Begun | None = None,
+        place: Place | None = None,
     ) -> EventLog:
         """Execute a run that is claimed for this process, and may have begun; returns its log."""
         log = EventLog()
@@ -181,14 +169,14 @@ class Worker:
             begun=begun,
         )
         self._executions[run.id] = execution
-        self._executing[run.project_id] += 1
+        kept = self._room.launched(place, run.project_id)
         self._busy.set()
         task = self._begin(execution)
         self._tasks.add(task)
 
         def over(task: asyncio.Task[None]) -> None:
             self._tasks.discard(task)
-            self._executing[run.project_id] -= 1
+            self._room.leave(kept)
             # The same run may have been resumed while this task was on its last step.
             if self._executions.get(run.id) is execution:
                 del self._executions[run.id]
