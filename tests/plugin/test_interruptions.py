@@ -83,6 +83,7 @@ async def test_closing_the_stream_frees_the_thread_and_the_model(
     async with caller.session() as session:
         session.generate_reply(user_input="a story")
         await hold.reached.wait()
+        await speaking(session)
         await session.interrupt()
         await upstream.disconnected()
     hold.release()
