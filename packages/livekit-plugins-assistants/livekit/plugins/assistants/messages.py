@@ -104,12 +104,6 @@ def _oai_part(part: ChatContent) -> dict[str, Any] | None:
     return None
 
 
-def text_of(message: Mapping[str, Any]) -> str:
-    """The words of a thread message."""
-    blocks = message.get("content") or ()
-    return "\n".join(b["text"]["value"] for b in blocks if b.get("type") == "text")
-
-
 def parts_of(message: Mapping[str, Any]) -> tuple[Text | Image, ...]:
     """The content of a thread message in the terms of a snapshot."""
     parts: list[Text | Image] = []
