@@ -10,7 +10,7 @@ import pytest
 from livekit.agents import AgentSession, APIConnectOptions, APIError
 from livekit.agents.llm import ChatContext, FunctionToolCall
 from tests.live_server import LiveServer
-from tests.plugin.agents import RUN, Caller, said, settled
+from tests.plugin.agents import RUN, Caller, said, settled, speaking
 from tests.plugin.test_tools import Shop
 from tests.upstream import Upstream, call, fail, say, stall
 
@@ -120,7 +120,7 @@ async def test_in_mid_reply_of_an_attached_session(caller: Caller, upstream: Ups
     async with caller.session() as session:
         caller.llm.attach(session)
         session.generate_reply(user_input="a story")
-        await hold.reached.wait()
+        await speaking(session)
         await asyncio.wait_for(caller.llm.aclose(), SOON)
         hold.release()
     assert await statuses(caller) == ["cancelled"]

@@ -7,6 +7,7 @@ import errno
 import os
 import sqlite3
 import threading
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
@@ -17,13 +18,13 @@ from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import Connection
+from sqlalchemy import AdaptedConnection, Connection
 from sqlalchemy.engine import make_url
 
 from assistants_server import errors
 from assistants_server.domain.drafts import ThreadDraft
 from assistants_server.domain.records import Page, Thread
-from assistants_server.store import model_names, rows, schema, sqlite, threads
+from assistants_server.store import model_names, rows, runs, schema, sqlite, threads
 from assistants_server.store.database import Database, DatabaseError
 
 
@@ -221,15 +222,18 @@ async def test_a_database_held_by_another_program_is_said_to_be_busy(
     await database.close()
 
 
-async def test_a_statement_the_database_refuses_does_not_leak_its_values(
-    database: Database, caplog: pytest.LogCaptureFixture
-) -> None:
-    def collide(connection: Connection) -> None:
-        for _ in range(2):
-            connection.execute(
-                sa.insert(rows.ended_run_keys).values(thread_id="none", run_key="my secret")
-            )
+def collide(connection: Connection) -> None:
+    connection.execute(sa.insert(rows.ended_run_keys).values(thread_id="none", run_key="my secret"))
 
+
+def collide_prepared(connection: Connection) -> None:
+    runs.bury_key(connection, "none", "my secret")
+
+
+@pytest.mark.parametrize("collide", [collide, collide_prepared])
+async def test_a_statement_the_database_refuses_does_not_leak_its_values(
+    database: Database, caplog: pytest.LogCaptureFixture, collide: Callable[[Connection], None]
+) -> None:
     with pytest.raises(DatabaseError) as refusal:
         await database.write(collide)
     assert "my secret" not in refusal.value.message
@@ -239,6 +243,25 @@ async def test_a_statement_the_database_refuses_does_not_leak_its_values(
     # SQLAlchemy before 2.1, which Python 3.10 has, gives PostgreSQL's errors its own names.
     kinds = "IntegrityError", "IntegrityError 23503", "ForeignKeyViolationError 23503"
     assert vars(line)["database_error"] in kinds
+
+
+async def test_what_others_write_meanwhile_does_not_show_in_a_reading(database: Database) -> None:
+    def count(connection: Connection) -> int:
+        return len(threads.list_page(connection, "default", Page(), metadata={}).items)
+
+    def count_around_a_write(connection: Connection) -> tuple[int, int]:
+        before = count(connection)
+        writing = database.write(threads.create, "default", ThreadDraft(), now=1)
+        adapted = connection.connection.dbapi_connection
+        if isinstance(adapted, AdaptedConnection):
+            adapted.run_async(lambda driver: writing)
+        else:
+            asyncio.run_coroutine_threadsafe(writing, loop).result()
+        return before, count(connection)
+
+    loop = asyncio.get_running_loop()
+    assert await database.read(count_around_a_write) == (0, 0)
+    assert await database.read(count) == 1
 
 
 async def test_closing_twice_is_nothing(database: Database) -> None:

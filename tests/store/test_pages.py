@@ -9,7 +9,7 @@ from typing import Any, Literal
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from sqlalchemy import Connection, event, text
+from sqlalchemy import Connection, text
 
 from assistants_server import errors
 from assistants_server.domain.drafts import MessageDraft, ThreadDraft
@@ -76,25 +76,22 @@ async def test_a_page_is_read_in_order_and_not_sorted_out_of_the_whole_thread(
     def plan(connection: Connection) -> str:
         asked: list[tuple[str, Any]] = []
 
-        def note(connection: object, cursor: object, sql: str, values: object, *_: object) -> None:
+        def note(sql: str, values: object = ()) -> None:
             if "LIMIT" in sql:
                 asked.append((sql, values))
 
-        def note_whole(sql: str) -> None:
-            note(None, None, sql, ())
-
+        driver: Any = connection.connection.driver_connection
         place: Any = {cursor: made[1]} if cursor else {}
         page = Page(limit=2, **place)
         if connection.dialect.name == "postgresql":  # so few rows are else read without an index
             connection.execute(text("SET LOCAL enable_seqscan = off"))
             connection.execute(text("SET LOCAL enable_bitmapscan = off"))
-            event.listen(connection, "before_cursor_execute", note)
+            driver.add_query_logger(lambda query: note(query.query, query.args))
             listing(connection, "default", thread_id, page)
-            event.remove(connection, "before_cursor_execute", note)
+            connection.execute(text("SELECT 1"))  # meanwhile the driver tells of the last one
             ((sql, values),) = asked
             return str(connection.exec_driver_sql(f"EXPLAIN {sql}", values).all())
-        driver: Any = connection.connection.driver_connection
-        driver.set_trace_callback(note_whole)
+        driver.set_trace_callback(note)
         listing(connection, "default", thread_id, page)
         driver.set_trace_callback(None)
         ((sql, _),) = asked

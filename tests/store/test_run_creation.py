@@ -28,13 +28,11 @@ from assistants_server.store import (
     threads,
     turn,
 )
-from assistants_server.store.conversation import View
 from assistants_server.store.database import Database
 from assistants_server.store.run_creation import Claim, Created, ThreadBusy
 from assistants_server.store.run_endings import Outcome, Unstored
 
 NOW = 1000
-VIEW = View(window=lambda run: 8000, tool_history=True)
 CLAIM = Claim(owner="worker_a", lease_until=NOW + 10.0, expires_at=NOW + 600)
 
 
@@ -73,11 +71,6 @@ class World:
             claim=CLAIM,
             unstored=self.unstored.get,
         )
-
-    async def start(self, run: Run) -> Run:
-        begun = await self.database.write(turn.begin, run, VIEW, now=NOW)
-        assert begun is not None
-        return begun.run
 
     async def speak(self, run: Run, words: str) -> Message:
         """The run's message, still being written."""
@@ -180,7 +173,7 @@ async def test_the_database_itself_refuses_a_second_active_run(world: World) -> 
     created = await world.create("hello")
     twin = replace(created.run, id=ids.run_id(), run_key=None)
     with pytest.raises(errors.ApiError):
-        await world.database.write(runs.insert, twin)
+        await world.database.write(runs.begin, twin, now=NOW)
 
 
 async def test_a_run_of_an_unknown_thread_or_assistant_is_refused(world: World) -> None:
@@ -210,7 +203,7 @@ async def test_additional_instructions_follow_the_effective_ones(world: World) -
 
 async def test_a_used_run_key_is_refused(world: World) -> None:
     first = await world.create("hello", run_key="turn-1")
-    await world.finish(await world.start(first.run))
+    await world.finish(first.started)
     with pytest.raises(errors.BadRequest) as refusal:
         await world.create("hello again", run_key="turn-1")
     assert refusal.value.code == "run_key_exists"
@@ -229,7 +222,7 @@ async def test_end_runs_keeps_what_it_is_told_and_deletes_the_rest(world: World)
     first = await world.create("hello", "are you there", run_key="turn-1")
     assert first.run.additional_message_ids is not None
     kept = first.run.additional_message_ids[0]
-    reply = await world.speak(await world.start(first.run), "Yes, I am")
+    reply = await world.speak(first.started, "Yes, I am")
     second = await world.create(
         "stop", run_key="turn-2", end_runs=[EndRun(run_key="turn-1", keep=[kept, reply.id])]
     )
@@ -240,7 +233,7 @@ async def test_end_runs_keeps_what_it_is_told_and_deletes_the_rest(world: World)
 
 async def test_end_runs_without_keep_leaves_the_reply_incomplete(world: World) -> None:
     first = await world.create("hello", run_key="turn-1")
-    reply = await world.speak(await world.start(first.run), "Yes")
+    reply = await world.speak(first.started, "Yes")
     world.unstored[first.run.id] = Unstored(content=text("Yes, I"))
     await world.create("stop", end_runs=[EndRun(run_key="turn-1")])
     stored = await world.database.read(messages.get, "default", world.thread_id, reply.id)
@@ -251,7 +244,7 @@ async def test_end_runs_without_keep_leaves_the_reply_incomplete(world: World) -
 
 async def test_end_runs_of_a_finished_run_deletes_what_was_not_heard(world: World) -> None:
     first = await world.create("hello", run_key="turn-1")
-    started = await world.start(first.run)
+    started = first.started
     await world.speak(started, "Unheard")
     await world.finish(started)
     assert first.run.additional_message_ids is not None
@@ -264,7 +257,7 @@ async def test_end_runs_of_a_finished_run_deletes_what_was_not_heard(world: Worl
 
 async def test_a_refused_request_has_changed_nothing(world: World) -> None:
     first = await world.create("hello", run_key="turn-1")
-    await world.speak(await world.start(first.run), "Yes")
+    await world.speak(first.started, "Yes")
     with pytest.raises(errors.BadRequest) as refusal:
         await world.create(
             "stop",
@@ -301,7 +294,7 @@ async def test_an_overdue_run_does_not_lock_the_thread(world: World) -> None:
 
 async def test_an_edit_keeps_id_place_and_run(world: World) -> None:
     first = await world.create("hello", run_key="turn-1")
-    reply = await world.speak(await world.start(first.run), "Yes, I can hear you")
+    reply = await world.speak(first.started, "Yes, I can hear you")
     await world.create(
         "stop", end_runs=[EndRun(run_key="turn-1")], edit_messages={reply.id: text("Yes, I")}
     )
@@ -312,7 +305,7 @@ async def test_an_edit_keeps_id_place_and_run(world: World) -> None:
 
 async def test_outputs_answer_the_calls_of_the_run_that_they_end(world: World) -> None:
     first = await world.create("hello", run_key="turn-1")
-    await world.call(await world.start(first.run), "call_a", "call_b")
+    await world.call(first.started, "call_a", "call_b")
     second = await world.create(
         "and?",
         end_runs=[EndRun(run_key="turn-1")],
@@ -328,7 +321,7 @@ async def test_outputs_answer_the_calls_of_the_run_that_they_end(world: World) -
 
 async def test_calls_that_nobody_answers_are_cancelled(world: World) -> None:
     first = await world.create("hello", run_key="turn-1")
-    await world.call(await world.start(first.run), "call_a")
+    await world.call(first.started, "call_a")
     await world.create("and?", end_runs=[EndRun(run_key="turn-1")])
     (step,) = await world.tool_steps(first.run.id)
     assert step.status == "cancelled"
@@ -338,7 +331,7 @@ async def test_outputs_without_a_pending_call_become_a_tool_turn_of_the_new_run(
     world: World,
 ) -> None:
     first = await world.create("hello")
-    await world.finish(await world.start(first.run))
+    await world.finish(first.started)
     output = CarriedOutput(tool_call_id="call_x", output="42", name="sum", arguments='{"a": 1}')
     second = await world.create("and?", tool_outputs=[output])
     (step,) = await world.tool_steps(second.run.id)
@@ -350,7 +343,7 @@ async def test_outputs_without_a_pending_call_become_a_tool_turn_of_the_new_run(
             "function": {"name": "sum", "arguments": '{"a": 1}', "output": "42"},
         }
     ]
-    await world.finish(await world.start(second.run))
+    await world.finish(second.started)
     third = await world.create("again", tool_outputs=[output])
     assert await world.tool_steps(third.run.id) == [], "sending an output again is safe"
 
@@ -365,10 +358,10 @@ async def test_of_two_outputs_for_one_call_the_first_counts(world: World) -> Non
     (step,) = await world.tool_steps(created.run.id)
     told = [(one["id"], one["function"]["output"]) for one in step.tool_calls]
     assert told == [("call_a", "first"), ("call_b", "other")], "no model takes one id twice"
-    await world.finish(await world.start(created.run))
+    await world.finish(created.started)
 
     asking = await world.create("hello", run_key="turn-1")
-    await world.call(await world.start(asking.run), "call_c")
+    await world.call(asking.started, "call_c")
     answers = [
         CarriedOutput(tool_call_id="call_c", output=words, name="f") for words in ("yes", "no")
     ]
@@ -388,7 +381,7 @@ async def test_last_messages_counts_what_is_shown_and_is_fixed_at_creation(world
     first = await world.create("one", "two", "three")
     assert first.run.additional_message_ids is not None
     hidden = first.run.additional_message_ids[1]
-    await world.finish(await world.start(first.run))
+    await world.finish(first.started)
     draft = RunDraft(
         assistant_id=world.assistant.id,
         additional_messages=said("four"),
@@ -398,13 +391,13 @@ async def test_last_messages_counts_what_is_shown_and_is_fixed_at_creation(world
     created = await world.create_draft(draft)
     assert created.run.first_position == 1
     narrow = replace(draft, truncation_strategy={"type": "last_messages", "last_messages": 1})
-    await world.finish(await world.start(created.run))
+    await world.finish(created.started)
     assert (await world.create_draft(narrow)).run.first_position == 5
 
 
 async def test_a_run_that_was_ended_cannot_write_any_more(world: World) -> None:
     first = await world.create("hello", run_key="turn-1")
-    started = await world.start(first.run)
+    started = first.started
     await world.create("stop", end_runs=[EndRun(run_key="turn-1")])
     late = Message(
         id=ids.message_id(),
@@ -430,7 +423,7 @@ async def test_ids_of_another_project_are_unknown(world: World) -> None:
 
 async def test_a_step_that_fails_names_a_code_that_steps_have(world: World) -> None:
     created = await world.create("hello")
-    run = await world.start(created.run)
+    run = created.started
     await world.speak(run, "Hel")
     failure = Failure(code="invalid_prompt", message="Too long.")
     ending = await world.database.write(

@@ -72,7 +72,7 @@ class RunExecution:
         measurements: Measurements,
         begun: Begun | None = None,
     ) -> None:
-        """``begun``: the turn, if it has begun already; ``run`` is then as it was before."""
+        """``begun``: the turn, if it has begun already."""
         self.run = run
         self.log = log
         self._database = database

@@ -13,15 +13,15 @@ from sqlalchemy import Connection
 from .. import errors
 from ..clock import Clock
 from ..domain.drafts import RunDraft, ThreadDraft, ToolOutput
-from ..domain.records import Run, Step, Thread
+from ..domain.records import Run, Thread
 from ..domain.run_events import ObjectEvent, RunEvent
 from ..domain.run_state import ACTIVE
 from ..store import run_cancellation, run_creation, run_story, runs, threads, tool_outputs, turn
 from ..store.database import Database
 from ..store.idempotency import UNREMEMBERED, Once
-from ..store.run_creation import Created, ThreadBusy
+from ..store.run_creation import ThreadBusy
 from ..store.run_endings import Outcome
-from ..store.turn import Begun
+from ..store.turn import Begun, Made
 from . import announcements
 from .event_log import EventLog, Followed
 from .retelling import Beginning, Retelling
@@ -30,7 +30,7 @@ from .waiting_lines import CallerLeft, WaitingLines
 from .worker import Worker
 
 P = ParamSpec("P")
-T = TypeVar("T")
+M = TypeVar("M", bound=Made)
 
 _LOOK_AGAIN_SECONDS = 0.25  # how often a waiting request looks for runs that another process ended
 
@@ -106,7 +106,6 @@ class Runs:
         created, log = await self._launched(
             place,
             once(run_creation.create),
-            _created,
             lambda made: announcements.created(made.run),
             project_id,
             thread_id,
@@ -130,7 +129,6 @@ class Runs:
             created, log = await self._launched(
                 place,
                 once(run_creation.create_with_thread),
-                _created,
                 lambda made: announcements.created(made.run, made.thread),
                 project_id,
                 thread,
@@ -156,11 +154,10 @@ class Runs:
         """
         await self.get(project_id, thread_id, run_id)  # expires it if it is time
         with self._worker.admitted(project_id) as place:
-            (run, _), log = await self._launched(
+            resumed, log = await self._launched(
                 place,
                 once(tool_outputs.submit),
-                _resumed,
-                lambda made: announcements.resumed(made[0], [made[1]]),
+                lambda made: announcements.resumed(made.run, [made.step]),
                 project_id,
                 thread_id,
                 run_id,
@@ -168,7 +165,7 @@ class Runs:
                 claim=self._worker.claim(),
                 now=self._now(),
             )
-            return StartedRun(run, log)
+            return StartedRun(resumed.run, log)
 
     async def cancel(
         self, project_id: str, thread_id: str, run_id: str, *, once: Once = UNREMEMBERED
@@ -258,13 +255,12 @@ class Runs:
     async def _launched(
         self,
         place: Place,
-        make: Callable[Concatenate[Connection, P], T],
-        run_of: Callable[[T], Run],
-        events_of: Callable[[T], list[RunEvent]],
+        make: Callable[Concatenate[Connection, P], M],
+        events_of: Callable[[M], list[RunEvent]],
         /,
         *args: P.args,
         **kwargs: P.kwargs,
-    ) -> tuple[T, EventLog]:
+    ) -> tuple[M, EventLog]:
         """Store what makes a run, with the beginning of its turn, and execute it.
 
         The model is asked while the disk is still writing; whoever reads the log gets it from here,
@@ -272,11 +268,11 @@ class Runs:
         """
         logs: list[EventLog] = []
 
-        def launch(stored: tuple[T, Begun | None]) -> None:
+        def launch(stored: tuple[M, Begun]) -> None:
             made, begun = stored
-            logs.append(self._worker.launch(run_of(made), events_of(made), begun, place))
+            logs.append(self._worker.launch(begun.run, events_of(made), begun, place))
 
-        store = turn.made_and_begun(make, run_of, self._worker.view, now=self._now())
+        store = turn.made_and_read(make, self._worker.view)
         made, _ = await self._database.write_calling(launch, store, *args, **kwargs)
         return made, logs[0]
 
@@ -289,14 +285,6 @@ class Runs:
 
     def _now(self) -> int:
         return int(self._clock.now())
-
-
-def _created(made: Created) -> Run:
-    return made.run
-
-
-def _resumed(made: tuple[Run, Step]) -> Run:
-    return made[0]
 
 
 def _begins(log: EventLog) -> Beginning | None:

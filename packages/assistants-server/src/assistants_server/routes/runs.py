@@ -18,6 +18,7 @@ from ..engine.waiting_lines import CallerLeft
 from ..store import runs as store
 from ..store.idempotency import AlreadyAnswered, Answer, Once
 from ..store.run_creation import Created
+from ..store.tool_outputs import Resumed
 from ..wire import runs as wire
 from ..wire.objects import RunObject
 from ..wire.parts import IncludeQuery, ListQuery, NoQuery, encode, list_page
@@ -35,7 +36,7 @@ async def create_with_thread(call: Call[wire.CreateThreadAndRun, NoQuery]) -> Re
         call.project,
         call.body.thread_draft(),
         call.body.draft(),
-        once=_once(call, _created),
+        once=_once(call),
     )
     return await _started(call, create, beginning="thread")
 
@@ -48,7 +49,7 @@ async def create(call: Call[wire.CreateRun, IncludeQuery]) -> Response:
             call.project,
             thread_id,
             draft,
-            once=_once(call, _created),
+            once=_once(call),
             left=left,
         )
         return await _started(call, create, beginning="run")
@@ -61,13 +62,13 @@ async def submit_tool_outputs(call: Call[wire.SubmitToolOutputs, NoQuery]) -> Re
         call.id("thread_id"),
         call.id("run_id"),
         call.body.outputs(),
-        once=_once(call, _first),
+        once=_once(call),
     )
     return await _started(call, submit, beginning="outputs")
 
 
 async def cancel(call: Call[None, NoQuery]) -> Response:
-    once = Once(call.keyed, lambda done: _answer(_first(done)))
+    once = Once(call.keyed, lambda done: _answer(done[0]))
     thread_id, run_id = call.id("thread_id"), call.id("run_id")
     return _run(await call.server.runs.cancel(call.project, thread_id, run_id, once=once))
 
@@ -134,22 +135,15 @@ async def _carried_out(
     return started, headers
 
 
-def _once(call: Call[Any, Any], run_of: Callable[[Any], Run]) -> Once:
-    if call.body.stream:
-        return Once(call.keyed, lambda made: Answer(run_id=run_of(made).id))
-    return Once(call.keyed, lambda made: _answer(run_of(made)))
+def _once(call: Call[Any, Any]) -> Once:
+    def answer(made: Created | Resumed) -> Answer:
+        return Answer(run_id=made.run.id) if call.body.stream else _answer(made.run)
+
+    return Once(call.keyed, answer)
 
 
 def _answer(run: Run) -> Answer:
     return Answer(body=encode(wire.render(run)))
-
-
-def _created(made: Created) -> Run:
-    return made.run
-
-
-def _first(made: tuple[Run, Any]) -> Run:
-    return made[0]
 
 
 @asynccontextmanager

@@ -46,7 +46,7 @@ def read(connection: Connection, run: Run, view: View) -> Conversation:
     shown = messages.newest(connection, run.thread_id, view.on(run))
     wanted = model_input.image_files(shown)
     images = files.read(connection, run.project_id, wanted) if wanted else {}
-    return _conversation(connection, run, view, shown, images)
+    return Conversation(shown[::-1], _turns(connection, run, view, shown), images)
 
 
 def read_short(connection: Connection, run: Run, view: View) -> Conversation | None:
@@ -58,26 +58,28 @@ def read_short(connection: Connection, run: Run, view: View) -> Conversation | N
     thread_id, first = run.thread_id, run.first_position
     if messages.are_more(connection, thread_id, from_position=first, most=SHORT):
         return None
-    if steps.are_more(connection, thread_id, from_position=first, most=SHORT):
-        return None
     shown = messages.newest(connection, thread_id, view.on(run))
     if model_input.image_files(shown):
         return None
-    return _conversation(connection, run, view, shown, {})
+    turns = _turns(connection, run, view, shown, most=SHORT + 1)
+    if len(turns) > SHORT:
+        return None
+    return Conversation(shown[::-1], turns, {})
 
 
-def _conversation(
+def _turns(
     connection: Connection,
     run: Run,
     view: View,
     newest_first: Sequence[ShownMessage],
-    images: dict[str, bytes],
-) -> Conversation:
-    shown = newest_first[::-1]
-    turns = steps.finished_calls(
+    *,
+    most: int | None = None,
+) -> Sequence[Step]:
+    """The turns of tools among the messages that are shown, the oldest ``most``."""
+    return steps.finished_calls(
         connection,
         run.thread_id,
-        from_position=shown[0].position if shown else 0,
+        from_position=newest_first[-1].position if newest_first else 0,
         run_id=None if view.tool_history else run.id,
+        most=most,
     )
-    return Conversation(shown, turns, images)

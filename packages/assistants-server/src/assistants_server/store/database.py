@@ -12,33 +12,24 @@ import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Concatenate, Literal, ParamSpec, TypeVar
+from typing import Any, Concatenate, Literal, ParamSpec, TypeVar
 
-import orjson
 from sqlalchemy import Connection
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError
-from sqlalchemy.pool import NullPool
 
 from ..measurements import Times
 from . import signals
 from .database_errors import DatabaseError as DatabaseError
 from .database_errors import report, translate
+from .postgresql import Pool, open_pool
 from .presence import Presence
-from .schema import upgrade
-from .sqlite import Lane, encode, open_lanes, why_not
-
-if TYPE_CHECKING:
-    from sqlalchemy.ext.asyncio import AsyncEngine
+from .sqlite import Lane, open_lanes, why_not
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
 _Kind = Literal["write", "progress", "read"]
-
-_CONNECT_SECONDS = 5  # PostgreSQL that takes longer to let us in is treated as gone
-_STATEMENT_SECONDS = 30  # nor does it take longer over a statement, unless it hangs
-_POOL_SECONDS = 10
 
 
 class Database:
@@ -48,7 +39,7 @@ class Database:
         self,
         *,
         lanes: tuple[Lane, Lane] | None = None,
-        pool: AsyncEngine | None = None,
+        pool: Pool | None = None,
         presence: Presence,
     ) -> None:
         self.presence = presence
@@ -80,7 +71,7 @@ class Database:
         if backend == "sqlite":
             return await cls._open_sqlite(parsed)
         if backend in ("postgresql", "postgres"):
-            return await cls._open_postgresql(parsed)
+            return cls(pool=await open_pool(parsed), presence=Presence(None))
         raise DatabaseError(f"Databases of kind '{backend}' are not supported.")
 
     @classmethod
@@ -98,44 +89,6 @@ class Database:
         for lane in lanes:
             lane.start()
         return cls(lanes=lanes, presence=Presence(path.with_name(path.name + "-workers")))
-
-    @classmethod
-    async def _open_postgresql(cls, url: URL) -> Database:
-        try:
-            from sqlalchemy.ext.asyncio import create_async_engine
-
-            engine = partial(
-                create_async_engine,
-                url.set(drivername="postgresql+asyncpg"),
-                json_serializer=encode,
-                json_deserializer=orjson.loads,
-            )
-            # A migration may take its time; whoever waits for another's does too.
-            migrator = engine(poolclass=NullPool, connect_args={"timeout": _CONNECT_SECONDS})
-        except ImportError as error:
-            raise DatabaseError(
-                "PostgreSQL needs the driver: install assistants-server[postgres]."
-            ) from error
-        where = f"{url.host or 'localhost'}:{url.port or 5432}"
-        try:
-            async with migrator.begin() as connection:
-                await connection.run_sync(upgrade)
-        except Exception as error:
-            if translate(error) is error:
-                raise
-            words = str(getattr(error, "orig", error)).split(": ", 1)[-1]
-            raise DatabaseError(f"Cannot open the database at {where}: {words}") from error
-        finally:
-            await migrator.dispose()
-        pool = engine(
-            pool_size=10,
-            max_overflow=20,
-            pool_timeout=_POOL_SECONDS,
-            # No ping: it would cost a round trip each time. The first that meets a broken
-            # connection has the pool throw away all of its age.
-            connect_args={"timeout": _CONNECT_SECONDS, "command_timeout": _STATEMENT_SECONDS},
-        )
-        return cls(pool=pool, presence=Presence(None))
 
     async def write(
         self,
@@ -220,8 +173,7 @@ class Database:
         if self._pool is None:
             raise DatabaseError("The database is closed.")
         try:
-            async with self._pool.begin() as connection:
-                result = await connection.run_sync(function)
+            result = await self._pool.run(function, reading=kind == "read")
         except Exception as error:
             failure = translate(error)
             if failure is error:
@@ -239,8 +191,7 @@ class Database:
         """
         if self._pool is None:
             return None
-        url = self._pool.url.set(drivername="postgresql").render_as_string(hide_password=False)
-        return asyncio.create_task(signals.listen(url, touched), name="run signals")
+        return asyncio.create_task(signals.listen(self._pool.url, touched), name="run signals")
 
     async def close(self) -> None:
         """Finish what was begun, then let go of every connection. Idempotent."""
@@ -253,7 +204,7 @@ class Database:
             await asyncio.get_running_loop().run_in_executor(None, lane.join)
             lane.engine.dispose()
         if pool is not None:
-            await pool.dispose()
+            await pool.close()
 
 
 def _call(

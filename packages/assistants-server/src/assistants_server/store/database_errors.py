@@ -33,10 +33,10 @@ def translate(error: BaseException) -> BaseException:
         sentence = _sentence(error.orig, connection_lost=error.connection_invalidated)
     elif isinstance(error, sqlite3.Error):
         sentence = _sentence(error, connection_lost=False)
-    elif isinstance(error, (OSError, asyncio.TimeoutError, PoolTimeout)) or (
-        # SQLAlchemy before 2.1 lets the driver's own errors through while it connects.
-        type(error).__module__.startswith("asyncpg.")
-    ):
+    elif type(error).__module__.startswith("asyncpg."):  # which need not be installed
+        # Without a state it is the driver who speaks, of a connection that is no more.
+        sentence = _sentence(error, connection_lost=not getattr(error, "sqlstate", None))
+    elif isinstance(error, (OSError, asyncio.TimeoutError, PoolTimeout)):
         sentence = _NO_ANSWER
     else:
         return error

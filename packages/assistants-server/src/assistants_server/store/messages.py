@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import sqlalchemy as sa
@@ -20,12 +20,23 @@ from .prepared import Prepared
 _table = rows.messages
 _FIELDS = tuple(field for field in Message.__slots__ if field != "position")
 
-_INSERT = Prepared(sa.insert(_table).returning(_table.c.seq))
-_NEWEST = Prepared(
-    sa.select(_table.c.seq, _table.c.created_at)
-    .where(_table.c.thread_id == sa.bindparam("thread_id"))
-    .order_by(_table.c.seq.desc())
-    .limit(1)
+
+def _newest(column: sa.ColumnElement[int], thread_id: str) -> sa.Select[Any]:
+    """A column of the newest message of the thread that the parameter names."""
+    query = sa.select(column).where(_table.c.thread_id == sa.bindparam(thread_id))
+    return query.order_by(_table.c.seq.desc()).limit(1)
+
+
+_NEWEST = Prepared(_newest(_table.c.seq, "thread_id"))
+# ``created_at`` never runs backwards within a thread, whatever the clocks of replicas do.
+_TIMES = sa.union_all(
+    sa.select(sa.bindparam("now", type_=_table.c.created_at.type).label("time")),
+    sa.select(_newest(_table.c.created_at, "of_thread").subquery().c.created_at),
+).subquery()
+_INSERT = Prepared(
+    sa.insert(_table)
+    .values(created_at=sa.select(sa.func.max(_TIMES.c.time)).scalar_subquery())
+    .returning(_table.c.seq, _table.c.created_at)
 )
 _IN_PROGRESS = Prepared(
     sa.select(_table).where(
@@ -90,19 +101,15 @@ def from_draft(thread_id: str, draft: MessageDraft, *, now: int) -> Message:
 
 
 def insert(connection: Connection, message: Message) -> Message:
-    """Append to the thread, whose row the caller has locked; returns it with its position.
-
-    ``created_at`` never runs backwards within a thread, whatever the clocks of replicas do.
-    """
-    newest = _NEWEST.first(connection, {"thread_id": message.thread_id})
+    """Append to the thread, whose row the caller has locked; returns it with its position, and
+    created no earlier than the message before it."""
     values = {field: getattr(message, field) for field in _FIELDS}
-    if newest is not None:
-        values["created_at"] = max(message.created_at, newest["created_at"])
+    values["now"] = values.pop("created_at")
+    values["of_thread"] = message.thread_id
     values["tokens"] = estimate_message(message.content)
     inserted = _INSERT.first(connection, values)
     assert inserted is not None, "an insert returns its row"
-    del values["tokens"]
-    return Message(**values, position=inserted["seq"])
+    return replace(message, position=inserted["seq"], created_at=inserted["created_at"])
 
 
 def create(

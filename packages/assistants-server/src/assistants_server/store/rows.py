@@ -8,6 +8,9 @@ a client may still use as a page cursor leave their sort key behind in ``tombsto
 
 from __future__ import annotations
 
+from typing import Any
+
+import orjson
 from sqlalchemy import (
     JSON,
     BigInteger,
@@ -42,6 +45,11 @@ metadata = MetaData(
 # SQLite gives an INTEGER PRIMARY KEY its row id; BIGINT would be an ordinary column there.
 _SEQ = BigInteger().with_variant(Integer, "sqlite")
 _JSON = JSON(none_as_null=True)
+
+
+def encode(value: Any) -> str:
+    """JSON as the database keeps it."""
+    return orjson.dumps(value).decode()
 
 
 def _seq() -> Column[int]:

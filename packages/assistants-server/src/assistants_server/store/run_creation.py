@@ -64,7 +64,11 @@ class Claim:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Created:
+    """``run`` is as clients are told of it first, ``started`` as it is stored: its turn has begun
+    in the same transaction."""
+
     run: Run
+    started: Run
     thread: Thread | None = None
     ended: Sequence[Ending] = ()
 
@@ -88,8 +92,8 @@ def create_with_thread(
     thread = threads.create(connection, project_id, thread_draft, now=now)
     run = _run(thread.id, assistant, draft, now=now, claim=claim)
     _check_content(connection, run, thread_draft.messages)
-    runs.insert(connection, run)
-    return Created(run=run, thread=thread)
+    started = runs.begin(connection, run, now=now)
+    return Created(run=run, started=started, thread=thread)
 
 
 def create(
@@ -164,9 +168,9 @@ def create(
         messages.insert(connection, replace(message, added_by_run_id=run.id))
     run = replace(run, first_position=_first_position(connection, run))
     _check_content(connection, run, draft.additional_messages)
-    runs.insert(connection, run)
+    started = runs.begin(connection, run, now=now)
     _record_outputs(connection, run, outputs, after_position=before, now=now)
-    return Created(run=run, ended=ended)
+    return Created(run=run, started=started, ended=ended)
 
 
 def _end(

@@ -16,7 +16,7 @@ from sqlalchemy import Connection
 
 from .. import errors
 from ..domain.records import Failure, Metadata, Page, Run, Usage
-from ..domain.run_state import ACTIVE, UPDATABLE, RunCause, run_after
+from ..domain.run_state import ACTIVE, UPDATABLE, RunCause, RunStatus, run_after
 from . import pages, rows, thread_lock
 from .pages import Listing
 from .prepared import Prepared
@@ -44,14 +44,16 @@ _ACTIVE_OF_THREAD = Prepared(
     .where(_table.c.thread_id == sa.bindparam("thread_id"), rows.ACTIVE_RUN)
     .with_for_update()
 )
+# The thread before the run, as everybody locks them.
 _HOLD = Prepared(
     sa.select(_table.c.seq)
+    .join_from(rows.threads, _table, _table.c.thread_id == rows.threads.c.id)
     .where(
         _table.c.id == sa.bindparam("run_id"),
         _table.c.status == "in_progress",
         _table.c.owner == sa.bindparam("run_owner"),
     )
-    .with_for_update()
+    .with_for_update(of=[rows.threads, _table])
 )
 _MOVE = Prepared(
     sa.update(_table).where(
@@ -77,11 +79,16 @@ def _record(values: dict[str, Any]) -> Run:
     return Run(**values)
 
 
-def insert(connection: Connection, run: Run) -> None:
+def begin(connection: Connection, queued: Run, *, now: int) -> Run:
+    """Store a new run as one whose turn has begun; returns it so."""
+    status = run_after(queued.status, "start")
+    assert status is not None, "new runs are queued"
+    run = replace(queued, status=status, started_at=now)
     values = {field: getattr(run, field) for field in Run.__slots__}
     values["usage"] = asdict(run.usage)
     values["last_error"] = asdict(run.last_error) if run.last_error else None
     _INSERT.count(connection, values)
+    return run
 
 
 def get(
@@ -141,12 +148,14 @@ def update_metadata(
     return get(connection, project_id, thread_id, run_id)
 
 
-def move(connection: Connection, run: Run, cause: RunCause, **values: Any) -> Run | None:
-    """Apply ``cause`` to the run as the caller knows it, and store ``values`` with it.
+def move(connection: Connection, run: Run, *causes: RunCause, **values: Any) -> Run | None:
+    """Apply ``causes`` to the run as the caller knows it, and store ``values`` with it.
 
     ``None``: the table forbids it, or the run has changed status or owner meanwhile.
     """
-    status = run_after(run.status, cause)
+    status: RunStatus | None = run.status
+    for cause in causes:
+        status = status and run_after(status, cause)
     if status is None:
         return None
     columns = {
@@ -160,10 +169,6 @@ def move(connection: Connection, run: Run, cause: RunCause, **values: Any) -> Ru
 
 def hold(connection: Connection, run: Run) -> bool:
     """Lock the run's thread and row, and say whether ``run.owner`` may still write for it."""
-    try:
-        thread_lock.hold(connection, run.project_id, run.thread_id)
-    except errors.NotFound:
-        return False
     return _HOLD.first(connection, {"run_id": run.id, "run_owner": run.owner}) is not None
 
 

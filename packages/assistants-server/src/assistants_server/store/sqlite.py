@@ -35,6 +35,7 @@ from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.pool import NullPool
 
 from .database_errors import report, translate
+from .rows import encode
 from .schema import upgrade
 
 # A long read must not hold up the short ones. More threads fight for the interpreter: lists of 20
@@ -44,11 +45,6 @@ _GROUP = 64  # transactions in one commit; more would delay the first of them
 _BUSY_SECONDS = 10  # how long to wait for another process that is writing
 _BUSY_PAUSE_SECONDS = 0.01
 _ROOM_TO_OPEN = 256 * 1024  # bytes that a new database and its shared index need
-
-
-def encode(value: Any) -> str:
-    """JSON as the database keeps it."""
-    return orjson.dumps(value).decode()
 
 
 @dataclass(eq=False)
@@ -322,3 +318,26 @@ def why_not(path: Path, error: OSError | DBAPIError) -> str:
     if isinstance(error, OSError):
         return error.strerror or type(error).__name__
     return str(error.orig)
+
+
+def first(connection: Connection, text: str, values: Sequence[Any]) -> Sequence[Any] | None:
+    """The first row of a statement's result."""
+    cursor = _execute(connection, text, values)
+    found: Sequence[Any] | None = cursor.fetchone()
+    cursor.close()  # or the statement would stay open at the commit
+    return found
+
+
+def all_rows(connection: Connection, text: str, values: Sequence[Any]) -> Sequence[Sequence[Any]]:
+    return _execute(connection, text, values).fetchall()
+
+
+def count(connection: Connection, text: str, values: Sequence[Any]) -> int:
+    """How many rows a change met."""
+    return _execute(connection, text, values).rowcount
+
+
+def _execute(connection: Connection, text: str, values: Sequence[Any]) -> sqlite3.Cursor:
+    driver = connection.connection.driver_connection
+    assert isinstance(driver, sqlite3.Connection)
+    return driver.execute(text, values)

@@ -16,6 +16,7 @@ from .pages import Listing
 from .prepared import Prepared
 
 _table = rows.steps
+_ALL = 2**31 - 1
 
 _INSERT = Prepared(sa.insert(_table))
 _SAVE = Prepared(
@@ -37,17 +38,7 @@ _FINISHED_CALLS = (
         _table.c.after_position >= sa.bindparam("from_position"),
     )
     .order_by(_table.c.after_position, _table.c.seq)
-)
-_BEYOND = Prepared(
-    sa.select(_table.c.after_position)
-    .where(
-        _table.c.thread_id == sa.bindparam("thread_id"),
-        _table.c.type == "tool_calls",
-        _table.c.after_position >= sa.bindparam("from_position"),
-    )
-    .order_by(_table.c.after_position)
-    .offset(sa.bindparam("most"))
-    .limit(1)
+    .limit(sa.bindparam("most"))
 )
 _OF_THREAD = Prepared(_FINISHED_CALLS)
 _OF_RUN = Prepared(_FINISHED_CALLS.where(_table.c.run_id == sa.bindparam("run_id")))
@@ -119,19 +110,19 @@ def in_progress(connection: Connection, run_id: str) -> Sequence[Step]:
 
 
 def finished_calls(
-    connection: Connection, thread_id: str, *, from_position: int, run_id: str | None
+    connection: Connection,
+    thread_id: str,
+    *,
+    from_position: int,
+    run_id: str | None,
+    most: int | None,
 ) -> Sequence[Step]:
-    """Answered tool turns at or behind ``from_position``, oldest first; of one run, if given."""
-    place = {"thread_id": thread_id, "from_position": from_position}
+    """Answered tool turns at or behind ``from_position``, the oldest ``most`` of them, oldest
+    first; of one run, if given."""
+    place = {"thread_id": thread_id, "from_position": from_position, "most": most or _ALL}
     if run_id is None:
         return [_record(found) for found in _OF_THREAD.all(connection, place)]
     return [_record(found) for found in _OF_RUN.all(connection, {**place, "run_id": run_id})]
-
-
-def are_more(connection: Connection, thread_id: str, *, from_position: int, most: int) -> bool:
-    """Whether the thread has more than ``most`` tool turns at or behind a place."""
-    place = {"thread_id": thread_id, "from_position": from_position, "most": most}
-    return _BEYOND.first(connection, place) is not None
 
 
 def answered(connection: Connection, thread_id: str, call_ids: Sequence[str]) -> set[str]:

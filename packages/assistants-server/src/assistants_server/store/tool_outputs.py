@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 from sqlalchemy import Connection
 
@@ -11,6 +12,16 @@ from ..domain.drafts import ToolOutput
 from ..domain.records import Run, Step
 from . import run_endings, runs, steps, thread_lock
 from .run_creation import Claim
+
+
+@dataclass(frozen=True, slots=True)
+class Resumed:
+    """``run`` is as clients are told of it first, ``started`` as it is stored: its next turn has
+    begun in the same transaction. ``step`` is the answered one."""
+
+    run: Run
+    started: Run
+    step: Step
 
 
 def submit(
@@ -22,8 +33,8 @@ def submit(
     *,
     claim: Claim,
     now: int,
-) -> tuple[Run, Step]:
-    """Finish the pending step and queue the run again, for the process that received this.
+) -> Resumed:
+    """Finish the pending step; the run goes on in the process that received this.
 
     Raises:
         NotFound: no such thread or run.
@@ -44,15 +55,18 @@ def submit(
         for step in steps.in_progress(connection, run_id)
     )
     steps.save(connection, step)
-    queued = runs.move(
+    started = runs.move(
         connection,
         run,
         "submit",
+        "start",
+        started_at=now,
         pending_calls=[],
         owner=claim.owner,
         lease_until=claim.lease_until,
         taken_over=False,
     )
-    if queued is None:
+    if started is None:
         raise errors.outputs_not_accepted(run.status)
-    return queued, step
+    queued = replace(started, status="queued", started_at=run.started_at)
+    return Resumed(queued, started, step)

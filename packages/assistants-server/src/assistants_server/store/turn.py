@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import wraps
-from typing import Any, Concatenate, ParamSpec, TypeVar
+from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
 
 from sqlalchemy import Connection
 
@@ -18,7 +18,7 @@ from . import conversation, messages, runs, steps
 from .conversation import Conversation, View
 
 P = ParamSpec("P")
-T = TypeVar("T")
+M = TypeVar("M", bound="Made")
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,25 +49,26 @@ def begin(connection: Connection, run: Run, view: View, *, now: int) -> Begun | 
     return Begun(started, conversation.read_short(connection, started, view))
 
 
-def made_and_begun(
-    make: Callable[Concatenate[Connection, P], T],
-    run_of: Callable[[T], Run],
-    view: View,
-    *,
-    now: int,
-) -> Callable[Concatenate[Connection, P], tuple[T, Begun | None]]:
-    """Begin the turn in the transaction that makes or resumes its run.
+class Made(Protocol):
+    """What makes or resumes a run, and begins its turn along the way."""
 
-    One commit and one read less before the model is asked. What ``make`` returns still shows the
-    run as it was made, ``queued``, because that is what clients are told first.
+    @property
+    def started(self) -> Run: ...
+
+
+def made_and_read(
+    make: Callable[Concatenate[Connection, P], M], view: View
+) -> Callable[Concatenate[Connection, P], tuple[M, Begun]]:
+    """Read a short thread in the transaction that makes or resumes a run.
+
+    One read less before the model is asked.
     """
 
     @wraps(make)
-    def store(
-        connection: Connection, /, *args: P.args, **kwargs: P.kwargs
-    ) -> tuple[T, Begun | None]:
+    def store(connection: Connection, /, *args: P.args, **kwargs: P.kwargs) -> tuple[M, Begun]:
         made = make(connection, *args, **kwargs)
-        return made, begin(connection, run_of(made), view, now=now)
+        shown = conversation.read_short(connection, made.started, view)
+        return made, Begun(made.started, shown)
 
     return store
 

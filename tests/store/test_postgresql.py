@@ -1,0 +1,80 @@
+"""What is PostgreSQL's own: connections that are kept, lost and given up."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import asyncpg
+import pytest
+import sqlalchemy as sa
+from sqlalchemy import Connection
+
+from assistants_server.domain.drafts import ThreadDraft
+from assistants_server.domain.records import Page
+from assistants_server.store import threads
+from assistants_server.store.database import Database
+from assistants_server.store.prepared import Prepared
+
+SLEEP = Prepared(sa.select(sa.func.pg_sleep(60)))
+
+
+@pytest.fixture
+async def postgresql(postgres_url: str) -> AsyncIterator[Database]:
+    database = await Database.open(postgres_url)
+    yield database
+    await database.close()
+
+
+def driver(connection: Connection) -> asyncpg.Connection[asyncpg.Record]:
+    found = connection.connection.driver_connection
+    assert isinstance(found, asyncpg.Connection)
+    return found
+
+
+async def test_a_connection_that_was_lost_while_it_was_kept_is_never_used_again(
+    postgresql: Database, postgres_url: str
+) -> None:
+    """PostgreSQL was restarted, say. No request pays for that with an error."""
+    kept = await postgresql.read(driver)
+    lost = asyncio.Event()
+    kept.add_termination_listener(lambda _: lost.set())
+    operator = await asyncpg.connect(postgres_url)
+    await operator.execute("SELECT pg_terminate_backend($1)", kept.get_server_pid())
+    await operator.close()
+    await lost.wait()
+    thread = await postgresql.write(threads.create, "default", ThreadDraft(), now=1)
+    assert await postgresql.read(threads.get, "default", thread.id) == thread
+    assert await postgresql.read(driver) is not kept
+
+
+async def test_a_transaction_whose_caller_goes_away_leaves_nothing(postgresql: Database) -> None:
+    kept: list[asyncpg.Connection[asyncpg.Record]] = []
+
+    def hang(connection: Connection) -> None:
+        threads.create(connection, "default", ThreadDraft(), now=1)
+        kept.append(driver(connection))
+        SLEEP.count(connection, {})
+
+    caller = asyncio.ensure_future(postgresql.write(hang))
+    while not kept:
+        await asyncio.sleep(0)
+    caller.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await caller
+    assert kept[0].is_closed()
+    listing = await postgresql.read(threads.list_page, "default", Page(), metadata={})
+    assert listing.items == []
+
+
+async def test_a_transaction_that_failed_hands_its_connection_on(postgresql: Database) -> None:
+    def fail(connection: Connection) -> None:
+        threads.create(connection, "default", ThreadDraft(), now=1)
+        raise ZeroDivisionError
+
+    kept = await postgresql.read(driver)
+    with pytest.raises(ZeroDivisionError):
+        await postgresql.write(fail)
+    assert await postgresql.read(driver) is kept
+    listing = await postgresql.read(threads.list_page, "default", Page(), metadata={})
+    assert listing.items == []
