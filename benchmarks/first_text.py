@@ -40,6 +40,7 @@ SHOWN = 10
 WINDOW = 8000
 """Tokens of the model's window: about four hundred of the messages that long threads have here."""
 TEXT = "Say something."
+INSTRUCTIONS = "You talk to people on the telephone. Be brief."
 
 Ask = Callable[[], Awaitable[float]]
 
@@ -50,7 +51,10 @@ async def direct(model: openai.AsyncOpenAI) -> float:
     first = None
     stream = await model.chat.completions.create(
         model="gpt-4o",
-        messages=[{"role": "user", "content": TEXT}],
+        messages=[
+            {"role": "system", "content": INSTRUCTIONS},
+            {"role": "user", "content": TEXT},
+        ],
         stream=True,
         stream_options={"include_usage": True},
     )
@@ -62,7 +66,7 @@ async def direct(model: openai.AsyncOpenAI) -> float:
 
 
 async def new_assistant(server: openai.AsyncOpenAI) -> str:
-    return (await server.beta.assistants.create(model="gpt-4o")).id
+    return (await server.beta.assistants.create(model="gpt-4o", instructions=INSTRUCTIONS)).id
 
 
 async def through(
