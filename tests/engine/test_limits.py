@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from dataclasses import replace
 
@@ -72,6 +73,12 @@ async def test_waiting_for_a_thread_takes_room_too(bench: Bench) -> None:
     await bench.clock.sleeping(3)  # sweeper, checkpoints, and the one in line
     with pytest.raises(TooManyRequests):
         await bench.start("too many", extensions=queue)
+    waits_since = time.perf_counter()
+    await bench.messages()
+    waited = time.perf_counter() - waits_since
     hold.release()
     await events(started.log)
     await events((await waiting).log)
+    measured = bench.process.worker.measurements
+    assert measured.queue_seconds.sum > waited, "the queue's time is not that of the waiting"
+    assert measured.first_token_seconds.sum > measured.queue_seconds.sum

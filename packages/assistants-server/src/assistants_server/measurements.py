@@ -41,8 +41,8 @@ class Measurements:
     def __init__(self) -> None:
         self.requests: Counter[tuple[str, int]] = Counter()  # by method and status
         self.runs_ended: Counter[str] = Counter()  # by status
-        self.queue_seconds = Times()  # from created to in_progress
-        self.first_token_seconds = Times()  # from created to the model's first piece
+        self.queue_seconds = Times()  # from asked for to in_progress
+        self.first_token_seconds = Times()  # from asked for to the model's first piece
         self.prompt_tokens = 0
         self.completion_tokens = 0
         self.upstream_errors: Counter[str] = Counter()  # by code

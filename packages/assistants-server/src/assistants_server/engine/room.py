@@ -7,18 +7,20 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from .. import errors
 
 
 @dataclass(eq=False, slots=True)
 class Place:
-    """Of one run among its project's."""
+    """Of one run among its project's. ``asked``: when the run was asked for (``perf_counter``)."""
 
     project_id: str
+    asked: float = field(default_factory=time.perf_counter)
     launched: bool = False
 
 

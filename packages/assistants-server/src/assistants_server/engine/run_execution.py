@@ -70,9 +70,10 @@ class RunExecution:
         clock: Clock,
         view: View,
         measurements: Measurements,
+        asked: float,
         begun: Begun | None = None,
     ) -> None:
-        """``begun``: the turn, if it has begun already."""
+        """``asked``: when the run was asked for. ``begun``: the turn, if it has begun already."""
         self.run = run
         self.log = log
         self._database = database
@@ -81,8 +82,8 @@ class RunExecution:
         self._clock = clock
         self._view = view
         self._measured = measurements
+        self._asked = asked
         self._begun = begun
-        self._created = time.perf_counter()
         self._record: TurnRecord | None = None
         self._stop: Stop | None = None
         self._waits_for_model = False
@@ -146,7 +147,7 @@ class RunExecution:
         pieces = self._provider.stream(request)
         try:
             batch = await self._next(pieces)
-            self._measured.first_token_seconds.add(time.perf_counter() - self._created)
+            self._measured.first_token_seconds.add(time.perf_counter() - self._asked)
             record = self._record = TurnRecord(
                 self.run, self.log, database=self._database, clock=self._clock
             )
@@ -164,7 +165,7 @@ class RunExecution:
         if begun is None:
             raise RunLost
         self.run = begun.run
-        self._measured.queue_seconds.add(time.perf_counter() - self._created)
+        self._measured.queue_seconds.add(time.perf_counter() - self._asked)
         self.log.append(announcements.run_is(self.run))
         return begun.shown
 

@@ -155,6 +155,7 @@ class Worker:
         place: Place | None = None,
     ) -> EventLog:
         """Execute a run that is claimed for this process, and may have begun; returns its log."""
+        kept = self._room.launched(place, run.project_id)
         log = EventLog()
         log.append(*first_events)
         execution = RunExecution(
@@ -166,10 +167,10 @@ class Worker:
             clock=self._clock,
             view=self.view,
             measurements=self.measurements,
+            asked=kept.asked,
             begun=begun,
         )
         self._executions[run.id] = execution
-        kept = self._room.launched(place, run.project_id)
         self._busy.set()
         task = self._begin(execution)
         self._tasks.add(task)

@@ -55,10 +55,10 @@ class _Collector:
         )
         tokens = {"prompt": measured.prompt_tokens, "completion": measured.completion_tokens}
         yield _counter("tokens", "Tokens, as the models count them.", ("kind",), Counter(tokens))
-        yield _times("run_queue_seconds", "From created to in progress.", measured.queue_seconds)
+        yield _times("run_queue_seconds", "From asked for to in progress.", measured.queue_seconds)
         yield _times(
             "first_token_seconds",
-            "From created to the model's first token.",
+            "From asked for to the model's first token.",
             measured.first_token_seconds,
         )
         for name, times in self._database.seconds.items():

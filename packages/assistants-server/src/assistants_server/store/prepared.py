@@ -1,7 +1,7 @@
 """Statements that every run executes, without SQLAlchemy's way of executing them.
 
 SQLAlchemy takes about 60 microseconds to pass a statement to SQLite and a row back, SQLite itself
-five; to asyncpg 300, PostgreSQL itself 100. A run executes thirty of them, most before its first
+five; to asyncpg 300, PostgreSQL itself 100. A run executes twenty of them, most before its first
 word. A ``Prepared`` statement is written in Core like any other and compiled by it, once; the text
 and the values then go to the driver directly.
 """
