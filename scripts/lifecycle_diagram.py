@@ -30,7 +30,7 @@ CAUSES = """\
 
 | cause | who brings it about |
 |---|---|
-| `start` | the transaction that makes or resumes the run, or who takes it over (`store/turn.py`) |
+| `start` | who makes (`store/run_creation.py`), resumes or takes over (`store/turn.py`) a run |
 | `call_tools` | the model asked for functions of the client |
 | `submit` | the client answered all pending calls (`store/tool_outputs.py`) |
 | `complete` | the model is done |
