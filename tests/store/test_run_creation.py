@@ -275,6 +275,20 @@ async def test_a_refused_request_has_changed_nothing(world: World) -> None:
     await world.create("after all", run_key="turn-2", end_runs=[EndRun(run_key="turn-1")])
 
 
+async def test_a_run_deletes_and_edits_messages_of_its_own_thread_alone(world: World) -> None:
+    database = world.database
+    thread = await database.write(
+        threads.create, "default", ThreadDraft(messages=said("mine")), now=NOW
+    )
+    listing = await database.read(messages.list_page, "default", thread.id, Page())
+    (foreign,) = listing.items
+    await world.create("hello", delete_messages=[foreign.id])
+    with pytest.raises(errors.BadRequest, match=foreign.id):
+        await world.create("again", if_active="supersede", edit_messages={foreign.id: text("x")})
+    assert await database.read(messages.get, "default", thread.id, foreign.id) == foreign
+    await database.write(messages.delete, "default", thread.id, foreign.id)
+
+
 async def test_if_active_queue_waits_and_supersede_cancels(world: World) -> None:
     first = await world.create("hello")
     with pytest.raises(ThreadBusy) as busy:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import sqlalchemy as sa
-from sqlalchemy import Connection, Row
+from sqlalchemy import Connection
 
 from .. import errors, ids
 from ..domain.drafts import MessageDraft
@@ -67,6 +67,36 @@ _SHOWN = Prepared(
     .limit(sa.bindparam("slice"))
 )
 
+_FIND = Prepared(
+    sa.select(_table)
+    .join(rows.threads, rows.threads.c.id == _table.c.thread_id)
+    .where(
+        _table.c.id == sa.bindparam("message_id"),
+        _table.c.thread_id == sa.bindparam("thread_id"),
+        rows.threads.c.project_id == sa.bindparam("project_id"),
+    )
+)
+_HELD = Prepared(
+    sa.select(_table.c.seq).where(
+        _table.c.id == sa.bindparam("message_id"), _table.c.thread_id == sa.bindparam("thread_id")
+    )
+)
+_DELETE = Prepared(sa.delete(_table).where(_table.c.id == sa.bindparam("message_id")))
+_EDIT = Prepared(
+    sa.update(_table).where(
+        _table.c.id == sa.bindparam("edited_id"), _table.c.thread_id == sa.bindparam("of_thread")
+    )
+)
+_OF_RUN = Prepared(
+    sa.select(_table)
+    .where(
+        sa.or_(
+            _table.c.run_id == sa.bindparam("run_id"),
+            _table.c.added_by_run_id == sa.bindparam("run_id"),
+        )
+    )
+    .order_by(_table.c.seq)
+)
 _BEYOND = Prepared(
     sa.select(_table.c.seq)
     .where(
@@ -127,24 +157,16 @@ def create(
     return insert(connection, from_draft(thread_id, draft, now=now))
 
 
-def _find(connection: Connection, project_id: str, thread_id: str, message_id: str) -> Row[Any]:
-    row = connection.execute(
-        sa.select(_table)
-        .join(rows.threads, rows.threads.c.id == _table.c.thread_id)
-        .where(
-            _table.c.id == message_id,
-            _table.c.thread_id == thread_id,
-            rows.threads.c.project_id == project_id,
-        )
-    ).first()
-    if row is None:
+def get(connection: Connection, project_id: str, thread_id: str, message_id: str) -> Message:
+    """Raises:
+    NotFound: the project has no such thread, or the thread no such message.
+    """
+    place = {"message_id": message_id, "thread_id": thread_id, "project_id": project_id}
+    found = _FIND.first(connection, place)
+    if found is None:
         thread_lock.check(connection, project_id, thread_id)
         raise errors.no_message(message_id)
-    return row
-
-
-def get(connection: Connection, project_id: str, thread_id: str, message_id: str) -> Message:
-    return _record(_find(connection, project_id, thread_id, message_id)._asdict())
+    return _record(found)
 
 
 def update(
@@ -160,11 +182,11 @@ def update(
         NotFound: the project has no such thread, or the thread no such message.
         BadRequest: a change of ``content`` while a run is writing the message.
     """
-    row = _find(connection, project_id, thread_id, message_id)
+    message = get(connection, project_id, thread_id, message_id)
     if changes:
         values = dict(changes)
         if "content" in values:
-            if row.status == "in_progress":
+            if message.status == "in_progress":
                 raise errors.message_in_progress(message_id)
             values["tokens"] = estimate_message(values["content"])
         connection.execute(sa.update(_table).where(_table.c.id == message_id).values(values))
@@ -172,26 +194,17 @@ def update(
 
 
 def delete(connection: Connection, project_id: str, thread_id: str, message_id: str) -> None:
-    _bury(connection, [_find(connection, project_id, thread_id, message_id)])
+    get(connection, project_id, thread_id, message_id)
+    discard(connection, thread_id, [message_id])
 
 
-def discard(connection: Connection, thread_id: str, message_ids: Sequence[str]) -> None:
+def discard(connection: Connection, thread_id: str, message_ids: Iterable[str]) -> None:
     """Delete those of the ids that the thread holds."""
-    if message_ids:
-        _bury(
-            connection,
-            connection.execute(
-                sa.select(_table).where(
-                    _table.c.thread_id == thread_id, _table.c.id.in_(message_ids)
-                )
-            ).all(),
-        )
-
-
-def _bury(connection: Connection, found: Sequence[Row[Any]]) -> None:
-    for row in found:
-        pages.bury(connection, _table, row.id, scope=row.thread_id)
-    connection.execute(sa.delete(_table).where(_table.c.seq.in_([row.seq for row in found])))
+    for message_id in message_ids:
+        place = {"message_id": message_id, "thread_id": thread_id}
+        if _HELD.first(connection, place) is not None:
+            pages.bury(connection, _table, message_id, scope=thread_id)
+            _DELETE.count(connection, {"message_id": message_id})
 
 
 def list_page(
@@ -218,12 +231,16 @@ def edit(
         BadRequest: ``message_not_found`` for the first id that the thread does not hold.
     """
     for number, (message_id, blocks) in enumerate(content.items()):
-        changed = connection.execute(
-            sa.update(_table)
-            .where(_table.c.id == message_id, _table.c.thread_id == thread_id)
-            .values(content=blocks, tokens=estimate_message(blocks))
+        changed = _EDIT.count(
+            connection,
+            {
+                "edited_id": message_id,
+                "of_thread": thread_id,
+                "content": blocks,
+                "tokens": estimate_message(blocks),
+            },
         )
-        if not changed.rowcount:
+        if not changed:
             raise errors.message_to_edit_missing(message_id, f"edit_messages[{number}].id")
 
 
@@ -259,12 +276,7 @@ def in_progress(connection: Connection, run_id: str) -> Sequence[Message]:
 
 def of_run(connection: Connection, run_id: str) -> Sequence[Message]:
     """Every message the run brought or wrote, in thread order."""
-    found = connection.execute(
-        sa.select(_table)
-        .where(sa.or_(_table.c.run_id == run_id, _table.c.added_by_run_id == run_id))
-        .order_by(_table.c.seq)
-    )
-    return [_record(row._asdict()) for row in found]
+    return [_record(found) for found in _OF_RUN.all(connection, {"run_id": run_id})]
 
 
 def written_by(connection: Connection, run_id: str) -> Sequence[Message]:

@@ -20,7 +20,6 @@ from sqlalchemy import (
     bindparam,
     delete,
     insert,
-    literal,
     select,
     tuple_,
 )
@@ -149,12 +148,17 @@ def _place(
 
 def bury(connection: Connection, table: Table, object_id: str, *, scope: str) -> None:
     """Keep the place of an object that is about to be deleted."""
-    place = select(
-        table.c.id, literal(scope).label("scope"), table.c.created_at, table.c.seq
-    ).where(table.c.id == object_id)
-    connection.execute(
-        insert(rows.tombstones).from_select(["id", "scope", "created_at", "seq"], place)
+    _burial(table).count(connection, {"buried_id": object_id, "list": scope})
+
+
+@cache
+def _burial(table: Table) -> Prepared:
+    scope = bindparam("list", type_=rows.tombstones.c.scope.type).label("scope")
+    place = select(table.c.id, scope, table.c.created_at, table.c.seq).where(
+        table.c.id == bindparam("buried_id")
     )
+    columns = ["id", "scope", "created_at", "seq"]
+    return Prepared(insert(rows.tombstones).from_select(columns, place))
 
 
 def forget(connection: Connection, *, scope: str) -> None:

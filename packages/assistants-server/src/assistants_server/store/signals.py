@@ -14,9 +14,13 @@ from collections.abc import Callable
 import sqlalchemy as sa
 from sqlalchemy import Connection
 
+from .prepared import Prepared
+
 logger = logging.getLogger(__name__)
 
 CHANNEL = "assistants_runs"
+
+_NOTIFY = Prepared(sa.select(sa.func.pg_notify(CHANNEL, sa.bindparam("run_id", type_=sa.Text()))))
 
 _RECONNECT_SECONDS = 1.0
 _PING_SECONDS = 10.0  # a connection may also be lost without a word
@@ -25,7 +29,7 @@ _PING_SECONDS = 10.0  # a connection may also be lost without a word
 def touch(connection: Connection, run_id: str) -> None:
     """Tell whoever executes the run to look at it, once this transaction is committed."""
     if connection.dialect.name == "postgresql":
-        connection.execute(sa.select(sa.func.pg_notify(CHANNEL, run_id)))
+        _NOTIFY.first(connection, {"run_id": run_id})
 
 
 async def listen(url: str, touched: Callable[[str], None]) -> None:
