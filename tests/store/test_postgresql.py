@@ -12,8 +12,8 @@ from sqlalchemy import Connection
 
 from assistants_server.domain.drafts import ThreadDraft
 from assistants_server.domain.records import Page
-from assistants_server.store import threads
-from assistants_server.store.database import Database
+from assistants_server.store import signals, threads
+from assistants_server.store.database import Database, DatabaseError
 from assistants_server.store.prepared import Prepared
 
 SLEEP = Prepared(sa.select(sa.func.pg_sleep(60)))
@@ -30,6 +30,49 @@ def driver(connection: Connection) -> asyncpg.Connection[asyncpg.Record]:
     found = connection.connection.driver_connection
     assert isinstance(found, asyncpg.Connection)
     return found
+
+
+def with_parameter(url: str, parameter: str) -> str:
+    return f"{url}{'&' if '?' in url else '?'}{parameter}"
+
+
+@pytest.mark.parametrize(
+    "parameter",
+    [
+        "sslmode=prefer",
+        "connect_timeout=10",
+        "application_name=assistants",
+        "options=-c%20statement_timeout%3D5000",
+        "channel_binding=prefer",
+        "target_session_attrs=read-write&keepalives=1&keepalives_idle=30",
+    ],
+)
+async def test_the_url_that_a_provider_hands_out_is_all_it_takes(
+    postgres_url: str, parameter: str
+) -> None:
+    database = await Database.open(with_parameter(postgres_url, parameter))
+    thread = await database.write(threads.create, "default", ThreadDraft(), now=1)
+    touched = asyncio.Event()
+    listening = database.listen(lambda run_id: touched.set())
+    assert listening is not None
+    while not touched.is_set():  # until it listens
+        await database.write(signals.touch, "run_x")
+    listening.cancel()
+    assert await database.read(threads.get, "default", thread.id) == thread
+    await database.close()
+
+
+async def test_a_parameter_that_nobody_knows_is_named(postgres_url: str) -> None:
+    with pytest.raises(DatabaseError, match='parameter "pgbouncer"'):
+        await Database.open(with_parameter(postgres_url, "pgbouncer=true"))
+
+
+async def test_a_promise_of_the_url_that_cannot_be_kept_is_told(
+    postgres_url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    database = await Database.open(with_parameter(postgres_url, "channel_binding=require"))
+    await database.close()
+    assert "channel_binding=require" in caplog.text
 
 
 async def test_a_connection_that_was_lost_while_it_was_kept_is_never_used_again(

@@ -191,7 +191,7 @@ class Database:
         """
         if self._pool is None:
             return None
-        return asyncio.create_task(signals.listen(self._pool.url, touched), name="run signals")
+        return asyncio.create_task(signals.listen(self._pool.connect, touched), name="run signals")
 
     async def close(self) -> None:
         """Finish what was begun, then let go of every connection. Idempotent."""

@@ -7,6 +7,7 @@ SQLAlchemy's own asyncio engine has it. Its beginning and its end, and statement
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -26,7 +27,11 @@ if TYPE_CHECKING:
     from asyncpg import Connection as Driver
     from sqlalchemy.ext.asyncio import AsyncEngine
 
+    from .signals import Connect
+
 T = TypeVar("T")
+
+logger = logging.getLogger(__name__)
 
 CONNECTIONS = 16
 """Kept open once they are: a new one takes PostgreSQL a process and us a dozen statements. With two
@@ -36,6 +41,21 @@ _CONNECT_SECONDS = 5  # PostgreSQL that takes longer to let us in is treated as 
 _STATEMENT_SECONDS = 30  # nor does it take longer over a statement, unless it hangs
 _POOL_SECONDS = 10
 
+_OF_LIBPQ = (
+    "channel_binding",
+    "connect_timeout",
+    "fallback_application_name",
+    "gssencmode",
+    "keepalives",
+    "keepalives_count",
+    "keepalives_idle",
+    "keepalives_interval",
+    "sslcertmode",
+    "sslcompression",
+    "sslsni",
+    "tcp_user_timeout",
+)
+
 _BEGIN = "BEGIN"
 _BEGIN_READING = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"  # one snapshot
 
@@ -43,15 +63,11 @@ _BEGIN_READING = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"  # one snapsh
 class Pool:
     """The connections of this process to one database."""
 
-    def __init__(self, engine: AsyncEngine) -> None:
+    def __init__(self, engine: AsyncEngine, connect: Connect) -> None:
+        """``connect``: for whoever needs a connection of its own."""
+        self.connect = connect
         self._engine = engine
         event.listen(engine.sync_engine, "checkout", _refuse_a_closed_one)
-
-    @property
-    def url(self) -> str:
-        """With the password, for a connection of its own."""
-        url = self._engine.url.set(drivername="postgresql")
-        return url.render_as_string(hide_password=False)
 
     async def run(self, function: Callable[[Connection], T], *, reading: bool) -> T:
         """Run ``function`` as one transaction, committed when this returns."""
@@ -84,16 +100,19 @@ async def open_pool(url: URL) -> Pool:
         DatabaseError: a sentence that says what is wrong.
     """
     try:
+        import asyncpg
         from sqlalchemy.ext.asyncio import create_async_engine
 
         engine = partial(
             create_async_engine,
-            url.set(drivername="postgresql+asyncpg"),
+            "postgresql+asyncpg://",
             json_serializer=encode,
             json_deserializer=orjson.loads,
         )
         # A migration may take its time; whoever waits for another's does too.
-        migrator = engine(poolclass=NullPool, connect_args={"timeout": _CONNECT_SECONDS})
+        patient = partial(asyncpg.connect, _for_the_driver(url), timeout=_CONNECT_SECONDS)
+        connect = partial(patient, command_timeout=_STATEMENT_SECONDS)
+        migrator = engine(poolclass=NullPool, async_creator=patient)
     except ImportError as error:
         raise DatabaseError(
             "PostgreSQL needs the driver: install assistants-server[postgres]."
@@ -116,8 +135,27 @@ async def open_pool(url: URL) -> Pool:
             max_overflow=0,
             pool_timeout=_POOL_SECONDS,
             pool_reset_on_return=None,  # each has ended its transaction
-            connect_args={"timeout": _CONNECT_SECONDS, "command_timeout": _STATEMENT_SECONDS},
+            async_creator=connect,
+        ),
+        connect,
+    )
+
+
+def _for_the_driver(url: URL) -> str:
+    """The URL with the parameters that asyncpg understands, or passes on to the server.
+
+    Those of libpq's that steer its own sockets are left out, and its timeout, for we have our own:
+    https://www.postgresql.org/docs/current/libpq-connect.html#LIBPQ-PARAMKEYWORDS
+    """
+    if url.query.get("channel_binding") == "require":
+        logger.warning(
+            "the database URL asks for channel_binding=require, which asyncpg cannot do; "
+            "sslmode=verify-full is what protects the connection"
         )
+    return (
+        url.set(drivername="postgresql")
+        .difference_update_query(_OF_LIBPQ)
+        .render_as_string(hide_password=False)
     )
 
 

@@ -9,12 +9,18 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
 from sqlalchemy import Connection
 
 from .prepared import Prepared
+
+if TYPE_CHECKING:
+    from asyncpg import Connection as Driver
+
+    Connect = Callable[[], Awaitable[Driver]]
 
 logger = logging.getLogger(__name__)
 
@@ -32,18 +38,17 @@ def touch(connection: Connection, run_id: str) -> None:
         _NOTIFY.first(connection, {"run_id": run_id})
 
 
-async def listen(url: str, touched: Callable[[str], None]) -> None:
+async def listen(connect: Connect, touched: Callable[[str], None]) -> None:
     """Call ``touched`` with the id of each run that is touched, until cancelled.
 
-    Args:
-        url: of a PostgreSQL database; one connection of its own is held, and made anew when lost.
+    One connection of its own is held, and made anew when lost.
     """
     import asyncpg
 
     failures = (OSError, asyncio.TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError)
     while True:
         with contextlib.suppress(*failures):
-            connection = await asyncpg.connect(url, timeout=_PING_SECONDS)
+            connection = await connect()
             lost = asyncio.Event()
             connection.add_termination_listener(lambda _, lost=lost: lost.set())
             try:
