@@ -153,6 +153,7 @@ def test_processes_that_switch_an_empty_file_to_the_write_ahead_log_wait_for_eac
         ("sqlite:////proc/nowhere/assistants.db", "Cannot open the database /proc/nowhere"),
         (f"sqlite:///{__file__}/assistants.db", f"{__file__} is not a folder."),
         ("postgresql://postgres@127.0.0.1:1/postgres", "Cannot open the database at 127.0.0.1:1"),
+        ("postgresql://127.0.0.1:1/?sslmode=some", "127.0.0.1:1: `sslmode` parameter must be one"),
     ],
 )
 async def test_a_database_that_cannot_be_opened_is_named_in_a_sentence(

@@ -124,7 +124,9 @@ async def open_pool(url: URL) -> Pool:
     except Exception as error:
         if translate(error) is error:
             raise
-        words = str(getattr(error, "orig", error)).split(": ", 1)[-1]
+        words = str(getattr(error, "orig", error))
+        if words.startswith("<class "):  # so SQLAlchemy introduces what the driver says
+            words = words.partition(">: ")[2]
         raise DatabaseError(f"Cannot open the database at {where}: {words}") from error
     finally:
         await migrator.dispose()
