@@ -21,6 +21,7 @@ from .routes import error_responses
 from .routes.endpoints import routes
 from .routes.keys import KeyRing
 from .routes.open_streams import OpenStreams
+from .routes.readiness import Readiness
 from .routes.request_trace import RequestTrace
 from .routes.state import ServerState
 from .routes.table import ENDPOINTS
@@ -89,6 +90,7 @@ def create_app(
                 runs=Runs(database=database, worker=worker, clock=time),
                 keys=KeyRing(database, time),
                 streams=OpenStreams(settings.max_open_streams, worker.measurements),
+                readiness=Readiness(database, time),
             )
             yield
 

@@ -2,18 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
-
 from starlette.responses import Response
 
-from ..errors import Unavailable
-from ..store import assistants
 from ..wire.objects import HealthObject
 from ..wire.parts import NoQuery
 from .endpoints import Call, Endpoint, Json
-
-READY_SECONDS = 2.0
-"""Longer than that, and a load balancer is better off with another replica."""
 
 
 async def live(call: Call[None, NoQuery]) -> Response:
@@ -22,21 +15,13 @@ async def live(call: Call[None, NoQuery]) -> Response:
 
 
 async def ready(call: Call[None, NoQuery]) -> Response:
-    """It may be sent requests: the database takes a transaction, and it is not shutting down.
+    """It may be sent requests: the database stores what it is given, and it is not shutting down.
 
     Raises:
         Unavailable: with the reason.
     """
     call.server.worker.check_accepting()
-    # In the lane of the writers: a database that can only be read serves nobody.
-    looking = asyncio.ensure_future(call.server.database.write(assistants.any_exist))
-    waiting = asyncio.ensure_future(call.server.clock.sleep(READY_SECONDS))
-    await asyncio.wait({looking, waiting}, return_when=asyncio.FIRST_COMPLETED)
-    waiting.cancel()
-    if not looking.done():
-        looking.cancel()
-        raise Unavailable("The database does not answer in time.")
-    await looking
+    await call.server.readiness.check()
     return Json({"status": "ok"})
 
 

@@ -14,6 +14,7 @@ from ..settings import Settings
 from ..store.database import Database
 from .keys import KeyRing
 from .open_streams import OpenStreams
+from .readiness import Readiness
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,6 +28,7 @@ class ServerState:
     runs: Runs
     keys: KeyRing
     streams: OpenStreams
+    readiness: Readiness
 
     @property
     def measurements(self) -> Measurements:

@@ -45,11 +45,6 @@ def get(connection: Connection, project_id: str, assistant_id: str) -> Assistant
     return _record(found)
 
 
-def any_exist(connection: Connection) -> bool:
-    """Also a question that any database can answer which works at all."""
-    return connection.execute(sa.select(_table.c.seq).limit(1)).first() is not None
-
-
 def update(
     connection: Connection, project_id: str, assistant_id: str, changes: Mapping[str, Any]
 ) -> Assistant:

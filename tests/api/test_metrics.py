@@ -1,21 +1,15 @@
-"""What whoever runs the server looks at: health, readiness, metrics."""
+"""What whoever runs the server looks at: its metrics."""
 
 from __future__ import annotations
 
-import asyncio
-import threading
 from pathlib import Path
 
 import httpx2
 from prometheus_client.parser import text_string_to_metric_families
-from sqlalchemy import Connection
-from tests.api.exchanges import Json, refusal
+from tests.api.exchanges import Json
 from tests.api.streams import played
-from tests.live_server import LiveServer, live_server
-from tests.manual_clock import ManualClock
+from tests.live_server import live_server
 from tests.upstream import Upstream, fail, say
-
-from assistants_server.routes.health import READY_SECONDS
 
 Samples = dict[tuple[str, tuple[str, ...]], float]
 
@@ -57,32 +51,3 @@ async def test_metrics_tell_of_runs_and_their_costs(
 async def test_metrics_can_be_switched_off(tmp_path: Path) -> None:
     async with live_server(data=tmp_path, metrics=False) as server, server.http() as http:
         assert (await http.get("/metrics")).status_code == 404
-
-
-async def test_a_server_is_not_ready_while_its_database_hangs(tmp_path: Path) -> None:
-    clock = ManualClock()
-    free = threading.Event()
-
-    def hang(connection: Connection) -> None:
-        free.wait()
-
-    async with live_server(data=tmp_path, clock=clock) as server, server.http() as http:
-        assert (await http.get("/health/ready")).status_code == 200
-        hanging = asyncio.ensure_future(server.state.database.write(hang))
-        asking = asyncio.ensure_future(http.get("/health/ready"))
-        await clock.sleeping(2)  # the sweeper, and whoever asked
-        clock.advance(READY_SECONDS)
-        status, message, *_ = refusal(await asking)
-        assert (status, message) == (503, "The database does not answer in time.")
-        assert (await http.get("/health/live")).status_code == 200
-        free.set()
-        await hanging
-        assert (await http.get("/health/ready")).status_code == 200
-
-
-async def test_a_server_that_drains_is_alive_but_not_ready(
-    http: httpx2.AsyncClient, server: LiveServer
-) -> None:
-    await server.state.worker.drain(0)
-    assert refusal(await http.get("/health/ready"))[:2] == (503, "The server is shutting down.")
-    assert (await http.get("/health/live")).status_code == 200
