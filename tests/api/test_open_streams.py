@@ -17,6 +17,7 @@ from tests.upstream import Upstream, say, stall
 from assistants_server.store import keys
 
 MOST = 2
+TOTAL = 4
 
 
 @pytest.fixture
@@ -26,6 +27,7 @@ async def server(tmp_path: Path, upstream: Upstream) -> AsyncIterator[LiveServer
         upstream_url=upstream.base_url,
         upstream_key="test",
         max_open_streams=MOST,
+        max_open_streams_total=TOTAL,
     ) as running:
         yield running
 
@@ -46,6 +48,16 @@ async def wish(http: httpx2.AsyncClient) -> Json:
     return {"path": f"/v1/threads/{thread['id']}", "body": body}
 
 
+async def begun(http: httpx2.AsyncClient, stack: AsyncExitStack, one: Json) -> httpx2.Response:
+    """The answer: a stream that stays open until the stack is closed, or a refusal."""
+    request = http.build_request("POST", one["path"] + "/runs", json=one["body"])
+    response = await http.send(request, stream=True)
+    stack.push_async_callback(response.aclose)
+    if response.status_code != 200:
+        await response.aread()
+    return response
+
+
 async def test_a_flood_of_streams_is_refused_before_anything_is_stored(
     server: LiveServer, upstream: Upstream
 ) -> None:
@@ -55,15 +67,7 @@ async def test_a_flood_of_streams_is_refused_before_anything_is_stored(
         holds = [stall() for _ in range(MOST)]
         upstream.script(*(hold + say("Hi") for hold in holds))
 
-        async def open_stream(one: Json) -> httpx2.Response:
-            request = flooding.build_request("POST", one["path"] + "/runs", json=one["body"])
-            response = await flooding.send(request, stream=True)
-            stack.push_async_callback(response.aclose)
-            if response.status_code != 200:
-                await response.aread()
-            return response
-
-        answers = await asyncio.gather(*map(open_stream, wishes))
+        answers = await asyncio.gather(*(begun(flooding, stack, one) for one in wishes))
         refused = [
             (one, wished)
             for one, wished in zip(answers, wishes, strict=True)
@@ -89,6 +93,32 @@ async def test_a_flood_of_streams_is_refused_before_anything_is_stored(
         await upstream.arrived(MOST + 2)
         for hold in holds:
             hold.release()
+
+
+async def test_many_projects_that_flood_leave_room_for_one_that_does_not(
+    server: LiveServer, upstream: Upstream
+) -> None:
+    hold = stall()
+    upstream.script(*(hold + say("Hi") for _ in range(TOTAL)))
+    async with AsyncExitStack() as stack:
+
+        async def opened(project: str) -> list[httpx2.Response]:
+            http = await caller(server, stack, project)
+            return [await begun(http, stack, await wish(http)) for _ in range(MOST)]
+
+        first, second = [await opened(name) for name in ("first", "second")]
+        assert [one.status_code for one in (*first, *second)] == [200, 200, 200, 429]
+        status, message, _, code = refusal(second[1])
+        assert (status, code) == (429, "rate_limit_exceeded")
+        assert message == (
+            f"Too many open streams: this server allows {TOTAL} in all and keeps room for other "
+            "projects."
+        )
+        assert second[1].headers["retry-after"] == "1"
+        newcomer, _ = await opened("newcomer")
+        assert newcomer.status_code == 200
+        assert server.state.measurements.open_streams == TOTAL
+        hold.release()
 
 
 async def test_room_is_given_back_when_a_stream_ends_or_its_client_leaves(

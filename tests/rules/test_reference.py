@@ -113,8 +113,8 @@ FACTORIES: Mapping[Callable[..., errors.ApiError], tuple[Any, ...]] = {
     errors.message_to_edit_missing: ("msg_X", "edit_messages[0].id"),
     errors.message_in_progress: ("msg_X",),
     errors.idempotency_key_reused: ("x",),
-    errors.too_many_runs: (1000,),
-    errors.too_many_streams: (2000,),
+    errors.too_many: ("open streams", 2000),
+    errors.too_many_in_all: ("open streams", 4000),
 }
 
 

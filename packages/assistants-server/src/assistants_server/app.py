@@ -89,7 +89,11 @@ def create_app(
                 worker=worker,
                 runs=Runs(database=database, worker=worker, clock=time),
                 keys=KeyRing(database, time),
-                streams=OpenStreams(settings.max_open_streams, worker.measurements),
+                streams=OpenStreams(
+                    worker.measurements,
+                    most=settings.max_open_streams,
+                    total=settings.open_streams_in_all,
+                ),
                 readiness=Readiness(database, time),
             )
             yield

@@ -167,12 +167,15 @@ def message_to_edit_missing(message_id: str, param: str) -> BadRequest:
     )
 
 
-def too_many_runs(limit: int) -> TooManyRequests:
-    return _too_many(f"Too many runs at once: this server allows {limit} for a project.")
+def too_many(what: str, limit: int) -> TooManyRequests:
+    return _too_many(f"Too many {what}: this server allows {limit} for a project.")
 
 
-def too_many_streams(limit: int) -> TooManyRequests:
-    return _too_many(f"Too many open streams: this server allows {limit} for a project.")
+def too_many_in_all(what: str, limit: int) -> TooManyRequests:
+    """The project has less than it may, but as much as is left for the others."""
+    return _too_many(
+        f"Too many {what}: this server allows {limit} in all and keeps room for other projects."
+    )
 
 
 def _too_many(message: str) -> TooManyRequests:

@@ -93,8 +93,20 @@ class Settings(BaseSettings):
     max_active_runs: int = Field(
         default=1000, ge=1, description="Runs one project may have under way in one process."
     )
+    max_active_runs_total: int | None = Field(
+        default=None,
+        ge=1,
+        description="Runs that all projects may have under way in one process, each no more than "
+        "it leaves for others; unset: twice as many as one.",
+    )
     max_open_streams: int = Field(
         default=2000, ge=1, description="Streams one project may have open in one process."
+    )
+    max_open_streams_total: int | None = Field(
+        default=None,
+        ge=1,
+        description="Streams that all projects may have open in one process, each no more than "
+        "it leaves for others; unset: twice as many as one.",
     )
     metrics: bool = Field(
         default=True,
@@ -139,6 +151,14 @@ class Settings(BaseSettings):
             return exporter != "none"
         places = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
         return any(os.environ.get(place) for place in places)
+
+    @property
+    def active_runs_in_all(self) -> int:
+        return self.max_active_runs_total or 2 * self.max_active_runs
+
+    @property
+    def open_streams_in_all(self) -> int:
+        return self.max_open_streams_total or 2 * self.max_open_streams
 
     @property
     def database(self) -> str:

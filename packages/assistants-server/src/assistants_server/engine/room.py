@@ -1,18 +1,14 @@
-"""Room for runs: how many each project has under way in this process, those being created included.
-
-Each project has room of its own: a flood of one is refused and does not reach the others.
-"""
+"""Room for the runs of this process: each takes a place, from its creation to its end."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import time
-from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from .. import errors
+from .shares import Shares
 
 
 @dataclass(eq=False, slots=True)
@@ -25,9 +21,8 @@ class Place:
 
 
 class Room:
-    def __init__(self, most: int) -> None:
-        self._most = most
-        self._taken: Counter[str] = Counter()
+    def __init__(self, *, most: int, total: int) -> None:
+        self._shares = Shares("runs at once", most=most, total=total)
         self._admitted: set[asyncio.Future[None]] = set()
 
     @contextlib.contextmanager
@@ -37,9 +32,7 @@ class Room:
         Raises:
             TooManyRequests: the project has as many runs as it may.
         """
-        if self._taken[project_id] >= self._most:
-            raise errors.too_many_runs(self._most)
-        self._taken[project_id] += 1
+        self._shares.take(project_id)
         place, over = Place(project_id), asyncio.get_running_loop().create_future()
         self._admitted.add(over)
         try:
@@ -53,15 +46,13 @@ class Room:
     def launched(self, place: Place | None, project_id: str) -> Place:
         """The place of a run that is executed from now on; one taken over has none yet."""
         if place is None:
-            self._taken[project_id] += 1
+            self._shares.add(project_id)
             place = Place(project_id)
         place.launched = True
         return place
 
     def leave(self, place: Place) -> None:
-        self._taken[place.project_id] -= 1
-        if not self._taken[place.project_id]:
-            del self._taken[place.project_id]
+        self._shares.give_back(place.project_id)
 
     async def created(self, *, timeout: float) -> None:
         """Return when what is being created now is launched or refused, or the time is over."""

@@ -78,7 +78,7 @@ class Worker:
         self._clearing_due = 0
         self._side_tasks: list[asyncio.Task[None]] = []
         self._busy = asyncio.Event()  # something is being executed
-        self._room = Room(settings.max_active_runs)
+        self._room = Room(most=settings.max_active_runs, total=settings.active_runs_in_all)
         self._draining = False
 
     def _window(self, run: Run) -> int:

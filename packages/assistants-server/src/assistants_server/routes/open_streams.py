@@ -1,23 +1,21 @@
-"""The streams that are open, counted for each project: one that floods is refused, others are not.
+"""The streams that are open: each takes a place of its project's, and gives it back when it ends.
 
 A stream outlives its run while its client reads slowly, so a bound on runs does not bound streams.
 """
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from .. import errors
+from ..engine.shares import Shares
 from ..measurements import Measurements
 
 
 class OpenStreams:
-    def __init__(self, most: int, measurements: Measurements) -> None:
-        self._most = most
+    def __init__(self, measurements: Measurements, *, most: int, total: int) -> None:
+        self._shares = Shares("open streams", most=most, total=total)
         self._measured = measurements
-        self._open: Counter[str] = Counter()
 
     @contextmanager
     def admitted(self, project: str) -> Iterator[None]:
@@ -26,14 +24,10 @@ class OpenStreams:
         Raises:
             TooManyRequests: the project has as many as it may.
         """
-        if self._open[project] >= self._most:
-            raise errors.too_many_streams(self._most)
-        self._open[project] += 1
+        self._shares.take(project)
         self._measured.open_streams += 1
         try:
             yield
         finally:
             self._measured.open_streams -= 1
-            self._open[project] -= 1
-            if not self._open[project]:
-                del self._open[project]
+            self._shares.give_back(project)
