@@ -199,19 +199,6 @@ async def test_half_a_surrogate_pair_does_not_end_the_conversation() -> None:
     assert pieces[0] == TextPiece("a? ")
 
 
-@pytest.mark.parametrize("variable", ["http_proxy", "all_proxy"])
-async def test_a_proxy_is_asked_and_may_be_named_without_its_scheme(
-    variable: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    async with Upstream() as upstream:
-        address = upstream.base_url.removeprefix("http://").split("/")[0]
-        monkeypatch.setenv(variable, address)
-        async with provider(upstream, base_url="http://models.test/v1") as asked:
-            upstream.script(say("Hello"))
-            assert TextPiece("Hello") in await hear(asked)
-        assert upstream.requests[0].headers["host"] == "models.test"
-
-
 async def test_turns_share_one_connection() -> None:
     async with Upstream(default=echo) as upstream, provider(upstream) as asked:
         await asked.models()

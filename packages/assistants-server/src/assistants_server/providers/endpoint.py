@@ -7,6 +7,7 @@ their time in the other.
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 from collections.abc import Mapping
@@ -18,6 +19,8 @@ import yarl
 from ..version import __version__
 from .chat_errors import Refusal
 from .contract import ProviderError
+
+logger = logging.getLogger(__name__)
 
 OPENAI_URL = "https://api.openai.com/v1"
 
@@ -53,6 +56,7 @@ class Endpoint:
         self.base_url = _without_secrets(url)
         self._url = parsed.with_user(None) if key else parsed
         self._headers = _headers(key)
+        self._proxy = _proxy(parsed)
         self._timeout = aiohttp.ClientTimeout(
             total=None, sock_connect=CONNECT_SECONDS, sock_read=timeout
         )
@@ -106,7 +110,7 @@ class Endpoint:
                 connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=KEEP_ALIVE_SECONDS),
                 cookie_jar=aiohttp.DummyCookieJar(),
                 read_bufsize=READ_AHEAD,
-                proxy=_proxy(self._url),
+                proxy=self._proxy,
             )
         return self._open_session
 
@@ -146,7 +150,17 @@ def _proxy(url: yarl.URL) -> str | None:
         return None
     if "://" not in proxy:  # as other programs take it too
         return f"http://{proxy}"
-    return proxy if proxy.startswith("http") else None  # of SOCKS the client knows nothing
+    if not proxy.startswith(("http://", "https://")):
+        # The client knows nothing of SOCKS. To refuse would stop whoever has such a proxy for other
+        # programs and a model on the same machine.
+        logger.warning(
+            "The proxy %s is not used: models are asked through HTTP proxies only. %s is asked "
+            "directly.",
+            _without_secrets(proxy),
+            url.host,
+        )
+        return None
+    return proxy
 
 
 def _headers(key: str) -> dict[str, str]:
