@@ -13,10 +13,10 @@ from typing import Any
 
 import httpx2
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from tests.generated.requests import Request, is_allowed, requests
-from tests.generated.world import LONG, World
+from tests.generated.world import LONG, NIGHTLY, World
 from tests.live_server import BETA
 
 REASONS = [
@@ -74,11 +74,15 @@ def exchange(world: World, request: Request) -> httpx2.Response:
     return response
 
 
+RUN = "/v1/threads/{thread_id}/runs/{run_id}"
+
 QUICKLY = settings(suppress_health_check=list(HealthCheck))
 
 
 @QUICKLY
 @given(request=requests())
+@example(Request("post", RUN, {"thread_id": "0", "run_id": "."}, {}, {}))
+@example(Request("get", RUN, {"thread_id": "..", "run_id": ".."}, {}))
 def test_what_the_document_allows_is_done_or_refused_for_a_reason(
     world: World, request: Request
 ) -> None:
@@ -104,7 +108,11 @@ def test_what_the_document_forbids_is_refused(world: World, request: Request) ->
         assert response.status_code >= 400, f"{request} -> {response.text[:300]}"
 
 
-@QUICKLY
+LISTINGS = 500 if NIGHTLY else QUICKLY.max_examples
+"""Each takes as long as six of the other examples."""
+
+
+@settings(QUICKLY, max_examples=LISTINGS)
 @given(
     filling=st.lists(requests(), max_size=6),
     pick=st.integers(0, 20),

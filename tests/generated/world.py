@@ -137,7 +137,7 @@ class World:
         owners = await self._owners(request)
         for name, value in request.ids.items():
             known = owners.get(name) or self.resolved(value)
-            path = path.replace("{" + name + "}", quote(str(known) or "-", safe=""))
+            path = path.replace("{" + name + "}", segment(str(known) or "-"))
         headers = {} if request.breakage == "beta" else dict(BETA)
         content: bytes | None = request.content
         if content is None and request.schema is not None:
@@ -207,6 +207,11 @@ class World:
         await self.look()
         if not all(self.known.values()):
             await self.seed()
+
+
+def segment(text: str) -> str:
+    """The text as one segment of a path, dots included: clients resolve ``/.`` and ``/..``."""
+    return quote(text, safe="").replace(".", "%2E")
 
 
 def pairs(query: dict[str, Any]) -> list[tuple[str, Any]]:
