@@ -53,7 +53,7 @@ _HOLD = Prepared(
         _table.c.status == "in_progress",
         _table.c.owner == sa.bindparam("run_owner"),
     )
-    .with_for_update(of=[rows.threads, _table])
+    .with_for_update(of=[rows.threads, _table], key_share=True)
 )
 _MOVE = Prepared(
     sa.update(_table).where(

@@ -1,4 +1,9 @@
-"""The thread's row as a lock: whoever adds to a thread holds it, so order is order of commits."""
+"""The thread's row as a lock: whoever adds to a thread holds it, so order is order of commits.
+
+It is taken before a run's, and of the kind that lets foreign keys be checked. PostgreSQL checks one
+anew when a row is updated twice in a transaction, so that whoever holds a run alone and ends it
+would wait for the thread otherwise, and its holder for the run.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +20,7 @@ _FIND = sa.select(_table.c.seq).where(
     _table.c.id == sa.bindparam("thread_id"), _table.c.project_id == sa.bindparam("project_id")
 )
 _CHECK = Prepared(_FIND)
-_LOCK = Prepared(_FIND.with_for_update())
+_LOCK = Prepared(_FIND.with_for_update(key_share=True))
 
 
 def hold(connection: Connection, project_id: str, thread_id: str) -> None:

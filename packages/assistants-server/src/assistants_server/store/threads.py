@@ -74,7 +74,7 @@ def update(
 
 def delete(connection: Connection, project_id: str, thread_id: str) -> str | None:
     """With its messages, runs and steps; returns the run that was active. Files stay."""
-    thread_lock.check(connection, project_id, thread_id)
+    thread_lock.hold(connection, project_id, thread_id)
     active = runs.active(connection, thread_id)
     if active is not None:
         signals.touch(connection, active.id)
