@@ -55,10 +55,11 @@ bench: ## Measure what the server costs (ARGS go to the first table)
 	@$(RUN) python -m benchmarks.store_ops
 	@$(RUN) python -m benchmarks.voice_turn
 
-nightly: ## Search for longer than the tests do, with new examples (ARGS="--hypothesis-seed=7")
+nightly: ## Search for longer than the tests do, half an hour on two cores (ARGS="--hypothesis-seed=7")
 	@$(SYNC) --group demo --group voice
 	@scripts/system-libraries
-	@HYPOTHESIS_PROFILE=nightly $(RUN) pytest $(NIGHTLY) --show-capture=no $(ARGS)
+	@HYPOTHESIS_PROFILE=nightly $(RUN) pytest -n auto --dist worksteal --durations=0 \
+		--durations-min=1 --show-capture=no $(NIGHTLY) $(ARGS)
 
 chaos: ## Break servers and databases under load, then audit (ARGS="--minutes 10 --seed 7")
 	@$(SYNC)
