@@ -163,6 +163,27 @@ async def test_ending_the_call_before_the_server_answered(
     silent.release()
 
 
+@pytest.mark.parametrize("end", ["sync", "close"])
+async def test_a_reply_that_was_complete_before_the_server_s_answer_came(
+    caller: Caller, upstream: Upstream, end: str
+) -> None:
+    """Nobody heard it, and no later turn says so."""
+    async with caller.session() as session:
+        hold = _held_up(caller, "answered")
+        speech = session.generate_reply(user_input="a story")
+        await hold.reached.wait()
+        await caller.no_run_is_active()
+        speech.interrupt()
+        await speech
+        hold.release()
+        if end == "sync":
+            await caller.llm.sync(session.history)
+        history = session.history
+    await caller.llm.aclose()
+    assert [run["status"] for run in await caller.runs()] == ["completed"]
+    assert await caller.thread() == said(history) == [("user", "a story")]
+
+
 async def test_a_tool_s_results_whose_answer_is_interrupted_before_it_came(
     caller: Caller, upstream: Upstream
 ) -> None:
