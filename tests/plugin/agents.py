@@ -34,20 +34,23 @@ standard_by_night = pytest.mark.parametrize(
 
 class CountingTransport(httpx2.AsyncBaseTransport):
     """Passes requests on and remembers them. ``before`` and ``after`` may spoil one (an answer of
-    ``before`` is given instead of the server's), ``answered`` may hold back the answer to one that
-    the server has taken."""
+    ``before`` is given instead of the server's), ``departing`` may hold one back on its way,
+    ``answered`` the answer to one that the server has taken."""
 
     def __init__(self) -> None:
         self._inner = httpx2.AsyncHTTPTransport(verify=False)  # certificates take 30 ms to load
         self.requests: list[str] = []
         self.before: Callable[[httpx2.Request], httpx2.Response | None] | None = None
         self.after: Callable[[httpx2.Request, httpx2.Response], httpx2.Response] | None = None
+        self.departing: Callable[[httpx2.Request], Awaitable[None]] | None = None
         self.answered: Callable[[httpx2.Request], Awaitable[None]] | None = None
 
     async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
         self.requests.append(f"{request.method} {_shape(request.url.path)}")
         if self.before is not None and (refusal := self.before(request)) is not None:
             return refusal
+        if self.departing is not None:
+            await self.departing(request)
         response = await self._inner.handle_async_request(request)
         if self.answered is not None:
             try:
@@ -148,6 +151,13 @@ class Caller:
             )
         answer.raise_for_status()
         return [(one["role"], _text(one)) for one in answer.json()["data"]]
+
+    async def no_run_is_active(self) -> None:
+        """Until none is any more, with nobody's doing but what is under way."""
+        while any(
+            run["status"] in ("queued", "in_progress", "cancelling") for run in await self.runs()
+        ):
+            await asyncio.sleep(0.001)
 
     async def runs(self) -> list[dict[str, Any]]:
         """The thread's runs, oldest first."""

@@ -10,7 +10,9 @@ from typing import Any
 import httpx2
 from tests.plugin.agents import CountingTransport
 from tests.plugin.moves import Fault
+from tests.upstream import Stall, stall
 
+RUNNING = ("/runs", "/submit_tool_outputs")
 Happening = Callable[[], Coroutine[Any, Any, None]]
 
 
@@ -31,9 +33,24 @@ class FaultyWire(CountingTransport):
     def arm(self, fault: Fault | None) -> None:
         self.fault, self._seen = fault, 0
 
+    def hold_up(self, moment: str) -> Stall:
+        """The next request that runs the model, "on its way" or its answer "on the way back"."""
+        hold = stall()
+
+        async def wait(request: httpx2.Request) -> None:
+            if request.method == "POST" and request.url.path.endswith(RUNNING):
+                self.departing = self.answered = None
+                await hold()
+
+        if moment == "on its way":
+            self.departing = wait
+        else:
+            self.answered = wait
+        return hold
+
     async def calm(self) -> None:
         """Nothing more goes wrong, and what has begun to happen is over."""
-        self.fault = self.at_event = None
+        self.fault = self.at_event = self.departing = self.answered = None
         while self._under_way:
             await asyncio.wait(self._under_way)
 

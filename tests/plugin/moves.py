@@ -57,8 +57,9 @@ class Fault(_Shown):
 
 @dataclass(frozen=True, repr=False)
 class Interrupt(_Shown):
-    """While the model thinks, after a word of it, while tools work, or at an event of the stream;
-    so many turns of the loop later. ``follow``: the next question comes at the same moment."""
+    """While the model thinks, after a word of it, while tools work, at an event of the stream, or
+    before that with the request "on its way" or its answer "on the way back"; so many turns of the
+    loop later. ``follow``: the next question comes at the same moment."""
 
     at: str = "thinking"
     ticks: int = 0
@@ -269,7 +270,9 @@ faults = st.one_of(
 )
 interrupts = st.builds(
     Interrupt,
-    st.sampled_from(["thinking", "word 1", "word 2", "word 3", "tool", *EVENTS]),
+    st.sampled_from(
+        ["thinking", "word 1", "word 2", "word 3", "tool", "on its way", "on the way back", *EVENTS]
+    ),
     _ticks,
     st.booleans(),
 )

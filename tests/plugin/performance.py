@@ -11,7 +11,7 @@ from typing import Any
 from livekit.agents.llm import ChatContext, ChatMessage, ImageContent
 from livekit.agents.voice import SpeechHandle
 from tests.plugin import moves
-from tests.plugin.agents import Caller
+from tests.plugin.agents import Caller, speaking
 from tests.plugin.clerks import Clerk, Survey
 from tests.plugin.moves import Fault, Interrupt, Move, Turn
 from tests.plugin.spoken import PICTURE, said, spoken_in
@@ -53,9 +53,21 @@ class Performance(Stage):
         await self.quiet()
         await self.wire.calm()
         hold.release()
+        self._cut(speech)
         await self.deliver_late()
         if move == Turn():
             await self.check()
+
+    def _cut(self, speech: SpeechHandle) -> None:
+        """As voice pipelines do: of an interrupted reply the history has what was heard."""
+        if self.agent.window and self.extensions is False:
+            return  # nothing changes behind a short memory before sync()
+        for item in speech.chat_items:
+            if isinstance(item, ChatMessage) and item.role == "assistant" and item.interrupted:
+                words = item.raw_text_content or ""
+                if not self.gone:
+                    self.written[item.id] = words
+                item.content = [words.split()[0]]
 
     def _begin(self, move: Turn, question: Question) -> SpeechHandle:
         text = self.ask(question)
@@ -95,6 +107,11 @@ class Performance(Stage):
         if how.at.startswith("thread.") or how.at == "done":
             self.wire.at_event = (how.at, happen)
             await speech
+        elif how.at.startswith("on "):
+            held_up = self.wire.hold_up(how.at)
+            await first(held_up.reached.wait(), speech)
+            await happen()
+            held_up.release()
         elif how.at == "tool":
             agent = self.agent
             agent.working.clear()
@@ -104,6 +121,8 @@ class Performance(Stage):
             agent.finish.set()
         else:
             await first(hold.reached.wait(), speech)
+            if how.at != "thinking":
+                await first(speaking(self.session), speech)
             await happen()
         for one in follow:
             await one
@@ -189,7 +208,9 @@ class Performance(Stage):
 
     async def _edit(self, move: moves.Edit) -> None:
         context = self.agent.chat_ctx.copy()
-        spoken = spoken_in(context)
+        # What is kept in full of an interrupted reply is not edited: it would be as if heard.
+        full = self.interrupted == "full"
+        spoken = [item for item in spoken_in(context) if not (full and item.interrupted)]
         # Without the extensions nothing changes behind a short memory before sync().
         if spoken and not (self.agent.window and self.extensions is False):
             item = spoken[move.place % len(spoken)]
@@ -207,6 +228,7 @@ class Performance(Stage):
                 role="assistant", content=[self.word("i")], created_at=behind.created_at
             )
             context.insert(late)
+            self.written.clear()  # what stands behind it is sent again
             self.session.history.insert(late)
             await self.agent.update_chat_ctx(context)
 
@@ -322,8 +344,9 @@ class Performance(Stage):
                 await asyncio.sleep(0.001)
             self.past = await self.thread()
         else:
-            assert await self.thread() == self.committed()
-            self.past = self.committed()
+            thread = await self.thread()
+            assert thread == self.committed(thread)
+            self.past = thread
         self.removed, self.orderly = set(), True
         key = self.caller.llm._conversation._conduct.thread_key
         by_key = move.by == "key" and key is not None

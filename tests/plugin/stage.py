@@ -16,7 +16,7 @@ from typing import Any
 
 import httpx2
 from livekit.agents import AgentSession, APIConnectOptions
-from livekit.agents.llm import FunctionTool, Tool
+from livekit.agents.llm import ChatContext, FunctionTool, Tool
 from livekit.agents.voice.agent_session import SessionConnectOptions
 from tests.live_server import LiveServer
 from tests.plugin.agents import Caller, Said
@@ -24,9 +24,12 @@ from tests.plugin.clerks import Clerk
 from tests.plugin.faults import FaultyWire
 from tests.plugin.host import Host
 from tests.plugin.moves import Turn
-from tests.plugin.spoken import outputs, said, shown_to_the_model, words_of
+from tests.plugin.spoken import outputs, said, shown_to_the_model, spoken_in, words_of
 from tests.upstream import Answer, Stall, Upstream, call, calls, empty, say
 
+from livekit.plugins.assistants.options import DeleteFiles, Interrupted
+
+PREAMBLE = "One moment. "
 OVER = {"completed", "cancelled", "failed", "expired", "incomplete"}
 
 
@@ -55,6 +58,8 @@ class Stage:
     host: Host
     upstream: Upstream
     extensions: bool | None
+    interrupted: Interrupted = "heard"
+    delete_files: DeleteFiles = "never"
     caller: Caller = field(init=False)
     wire: FaultyWire = field(init=False)
     session: AgentSession[None] = field(init=False)
@@ -63,6 +68,8 @@ class Stage:
     elsewhere: Said = field(default_factory=list)
     removed: set[str] = field(default_factory=set)
     questions: dict[str, Question] = field(default_factory=dict)
+    written: dict[str, str] = field(default_factory=dict)  # by item, before it was cut
+    answers: list[str] = field(default_factory=list)  # whole, whatever became of them
     counter: int = 0
     orderly: bool = True  # no context lacks what was said, so the thread has its order
     attached: bool = False
@@ -85,6 +92,7 @@ class Stage:
 
     async def open(self, options: dict[str, Any]) -> None:
         self._stack = AsyncExitStack()
+        options |= {"interrupted": self.interrupted, "delete_files": self.delete_files}
         self.wire = FaultyWire()
         self.wire.happenings = {
             "restart": self.host.restart,
@@ -127,18 +135,50 @@ class Stage:
 
     # what must hold -----------------------------------------------------------------------------
 
-    def committed(self) -> Said:
+    def committed(self, found: Said) -> Said:
         """What LiveKit says was said, on this thread, and not taken out again."""
+        return [*self.past, *self.kept(self.history(), found)]
+
+    def history(self) -> ChatContext:
         history = self.session.history.copy()
         history.items = [item for item in history.items if item.id not in self.removed]
-        return [*self.past, *said(history)]
+        return history
+
+    def kept(self, context: ChatContext, found: Said) -> Said:
+        """What is to be kept of a context. Of an interrupted reply, with ``interrupted="full"``,
+        that is what is found, if it goes on from what had arrived as the model did; but one that
+        was sent again, as may happen without the extensions, is as it was heard."""
+        whole = [answer.split() for answer in self.answers]
+        kept: Said = []
+        for item in spoken_in(context):
+            ((role, text),) = said(ChatContext([item]))
+            if self.interrupted == "full" and item.interrupted:
+                if self.extensions is None:
+                    text = self.written.get(item.id, text)
+                sent = text.split()
+                for _, words in found:
+                    written = words.split()
+                    goes_on = written[: len(sent)] == sent
+                    if goes_on and any(one[: len(written)] == written for one in whole):
+                        text = words
+            kept.append((role, text))
+        return kept
 
     async def thread(self) -> Said:
         """What the thread holds, but for what others brought."""
         async with self.server.http() as http:
             path = f"/v1/threads/{self.caller.llm.thread_id}/messages"
             answer = await http.get(path, params={"limit": 100, "order": "asc"})
+            files = await http.get("/v1/files", params={"limit": 10_000})
         answer.raise_for_status()
+        there = {one["id"] for one in files.json()["data"]}
+        shown = {
+            part["image_file"]["file_id"]
+            for one in answer.json()["data"]
+            for part in one["content"]
+            if part["type"] == "image_file"
+        }
+        assert shown <= there, "no file is deleted while a message shows it"
         found = [(one["role"], words_of(one["content"])) for one in answer.json()["data"]]
         others = [one for one in found if one in self.elsewhere]
         assert sorted(others) == sorted(self.elsewhere), "what others brought is untouched"
@@ -147,7 +187,8 @@ class Stage:
     async def check(self) -> None:
         """After a turn in which nothing happened."""
         self.gone = False
-        thread, committed = await self.thread(), self.committed()
+        thread = await self.thread()
+        committed = self.committed(thread)
         if self.orderly:
             assert thread == committed
         else:
@@ -160,17 +201,16 @@ class Stage:
             return
         if self.extensions is None or self.orderly:
             shown = [one for one in shown_to_the_model(request) if one not in self.elsewhere]
-            assert shown == [*self.past, *said(self.agent.chat_ctx)][:-1]
+            assert shown == [*self.past, *self.kept(self.agent.chat_ctx, thread)][:-1]
         if self.extensions is None and self.orderly:
             assert not Counter(self.agent.ordered) - Counter(outputs(request))
             assert max(Counter(outputs(request)).values(), default=1) == 1
 
     async def sync(self) -> None:
         """Bring what no turn has carried: all that was said, but what was taken out."""
-        history = self.session.history.copy()
-        history.items = [item for item in history.items if item.id not in self.removed]
-        await self.caller.llm.sync(history)
-        assert await self.thread() == self.committed()
+        await self.caller.llm.sync(self.history())
+        thread = await self.thread()
+        assert thread == self.committed(thread)
 
     async def runs_are_over(self) -> bool:
         return all(run["status"] in OVER for run in await self.caller.runs())
@@ -185,6 +225,9 @@ class Stage:
         steps = sum(bool(one.get("tool_calls")) for one in body["messages"][last:])
         may_call = body.get("tools") and body.get("tool_choice") != "none"
         words = [self.word("r"), *(f" {self.word('r')}" for _ in range(2))]
+        begun = "".join(words[: question.words_first]) if question.hold is not None else ""
+        preamble = f"{begun and ' '}{PREAMBLE}"
+        self.answers += ["".join(words), begun + preamble]
         head: Answer | Stall = empty()
         if question.hold is not None:
             head = say(*words[: question.words_first], question.hold)
@@ -194,7 +237,7 @@ class Stage:
         if may_call and question.calls and max(steps, question.given - 1) < turn.steps:
             question.given += 1
             wanted = calls(*(call(name) for name in question.calls))
-            return head + (say("One moment. ") + wanted if turn.preamble else wanted)
+            return head + (say(preamble) + wanted if turn.preamble else wanted)
         if turn.spoken == "words":
             return head + say(*words[question.words_first :])
         return head + (say(" ", "\n") if turn.spoken == "blanks" else empty())
@@ -215,6 +258,7 @@ class Stage:
             await http.delete(f"/v1/threads/{self.caller.llm.thread_id}")
         # The new one gets what a context still has.
         self.past, self.elsewhere, self.orderly, self.gone = [], [], False, True
+        self.written.clear()
 
     async def quiet(self) -> None:
         """Until nobody speaks any more and tools in the background have said what they had to."""

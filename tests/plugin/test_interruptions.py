@@ -5,12 +5,13 @@ from __future__ import annotations
 
 import asyncio
 
+import httpx2
 import pytest
-from livekit.agents import Agent
+from livekit.agents import Agent, function_tool
 from livekit.agents.llm import ChatContext
 from tests.live_server import LiveServer
-from tests.plugin.agents import RUN, Caller, model_saw, said, speaking
-from tests.upstream import Upstream, say, stall
+from tests.plugin.agents import RUN, Caller, model_saw, parrot, said, settled, speaking
+from tests.upstream import Stall, Upstream, call, say, stall
 
 
 def _hot_path(caller: Caller, requests: list[str]) -> None:
@@ -87,6 +88,125 @@ async def test_closing_the_stream_frees_the_thread_and_the_model(
         await session.interrupt()
         await upstream.disconnected()
     hold.release()
+
+
+def _held_up(caller: Caller, moment: str, *, path: str = "/runs") -> Stall:
+    """The next request to this path is held up: on its way, or its answer on the way back."""
+    hold = stall()
+
+    async def wait(request: httpx2.Request) -> None:
+        if request.method == "POST" and request.url.path.endswith(path):
+            caller.wire.departing = caller.wire.answered = None
+            await hold()
+
+    setattr(caller.wire, moment, wait)
+    return hold
+
+
+@pytest.mark.parametrize("moment", ["departing", "answered"])
+async def test_a_run_that_was_interrupted_before_the_server_answered_is_cancelled(
+    caller: Caller, upstream: Upstream, moment: str
+) -> None:
+    """Without another turn: the model does not go on for nothing."""
+    silent = stall()
+    upstream.default = lambda _: silent + say("never heard")
+    async with caller.session() as session:
+        hold = _held_up(caller, moment)
+        speech = session.generate_reply(user_input="a story")
+        await hold.reached.wait()
+        speech.interrupt()
+        await speech
+        hold.release()
+        await settled(lambda: not caller.llm._conversation._tasks)
+        await caller.no_run_is_active()
+        assert {run["status"] for run in await caller.runs()} <= {"cancelled"}
+        upstream.default = parrot
+        with caller.counted() as requests:
+            await session.run(user_input="another one")
+        _hot_path(caller, requests)
+        assert await caller.thread() == said(session.history)
+    silent.release()
+
+
+@pytest.mark.parametrize("moment", ["departing", "answered"])
+async def test_followed_at_once_before_the_server_answered(
+    caller: Caller, upstream: Upstream, moment: str
+) -> None:
+    async with caller.session() as session:
+        hold = _held_up(caller, moment)
+        first = session.generate_reply(user_input="a story")
+        await hold.reached.wait()
+        first.interrupt()
+        second = session.generate_reply(user_input="another one")
+        await first
+        await settled(caller.llm._conversation.lock.locked)
+        hold.release()
+        await second
+        await session.run(user_input="thanks")
+        assert await caller.thread() == said(session.history)
+
+
+async def test_ending_the_call_before_the_server_answered(
+    caller: Caller, upstream: Upstream
+) -> None:
+    silent = stall()
+    upstream.default = lambda _: silent + say("never heard")
+    async with caller.session() as session:
+        hold = _held_up(caller, "answered")
+        session.generate_reply(user_input="a story")
+        await hold.reached.wait()
+        history = session.history
+        hold.release()
+    await caller.llm.aclose()
+    assert {run["status"] for run in await caller.runs()} <= {"cancelled"}
+    assert await caller.thread() == said(history)
+    silent.release()
+
+
+@pytest.mark.parametrize("end", ["sync", "close"])
+async def test_a_reply_that_was_complete_before_the_server_s_answer_came(
+    caller: Caller, upstream: Upstream, end: str
+) -> None:
+    """Nobody heard it, and no later turn says so."""
+    async with caller.session() as session:
+        hold = _held_up(caller, "answered")
+        speech = session.generate_reply(user_input="a story")
+        await hold.reached.wait()
+        await caller.no_run_is_active()
+        speech.interrupt()
+        await speech
+        hold.release()
+        if end == "sync":
+            await caller.llm.sync(session.history)
+        history = session.history
+    await caller.llm.aclose()
+    assert [run["status"] for run in await caller.runs()] == ["completed"]
+    assert await caller.thread() == said(history) == [("user", "a story")]
+
+
+async def test_a_tool_s_results_whose_answer_is_interrupted_before_it_came(
+    caller: Caller, upstream: Upstream
+) -> None:
+    class Clerk(Agent):
+        @function_tool
+        async def order(self) -> str:
+            """Order."""
+            return "order 17"
+
+    silent = stall()
+    upstream.script(call("order"), silent + say("never heard"))
+    async with caller.session(Clerk(instructions="You are Ana.")) as session:
+        hold = _held_up(caller, "answered", path="/submit_tool_outputs")
+        speech = session.generate_reply(user_input="order it")
+        await hold.reached.wait()
+        speech.interrupt()
+        await speech
+        await settled(lambda: not caller.llm._conversation._tasks)
+        await caller.no_run_is_active()
+        assert {run["status"] for run in await caller.runs()} == {"cancelled"}
+        await session.run(user_input="thanks")
+        assert await caller.thread() == said(session.history)
+    silent.release()
 
 
 async def test_ending_the_call_in_mid_reply(caller: Caller, upstream: Upstream) -> None:

@@ -6,8 +6,8 @@ import httpx2
 import pytest
 from livekit.agents import Agent, APIConnectOptions, APIError
 from livekit.agents.llm import ChatContext, ChatMessage
-from tests.plugin.agents import ADD, RUN, Caller, said
-from tests.upstream import Upstream, stall
+from tests.plugin.agents import ADD, RUN, Caller, said, settled
+from tests.upstream import Upstream, say, stall
 
 ONCE = APIConnectOptions(max_retry=0, timeout=10.0)
 
@@ -96,6 +96,29 @@ async def test_a_message_of_a_turn_that_was_interrupted_before_its_answer_came(
         await session.run(user_input="three")
         assert await caller.thread() == said(session.current_agent.chat_ctx)
         assert [text for _, text in await caller.thread()].count("one") == 1
+
+
+async def test_a_run_whose_answer_is_lost_is_cancelled_when_nobody_tries_again(
+    caller: Caller, upstream: Upstream
+) -> None:
+    silent = stall()
+    upstream.script(silent + say("never heard"))
+
+    async def lose(request: httpx2.Request) -> None:
+        if request.url.path.endswith("/runs"):
+            caller.wire.answered = None
+            raise httpx2.ReadError("the line is dead", request=request)
+
+    await caller.llm.load_chat_ctx()
+    context = ChatContext.empty()
+    context.add_message(role="user", content="one")
+    caller.wire.answered = lose
+    with pytest.raises(APIError):
+        await caller.llm.chat(chat_ctx=context, conn_options=ONCE).collect()
+    await settled(lambda: not caller.llm._conversation._tasks)
+    await caller.no_run_is_active()
+    assert [run["status"] for run in await caller.runs()] == ["cancelled"]
+    silent.release()
 
 
 @pytest.mark.parametrize("next_move", ["sync", "turn"])

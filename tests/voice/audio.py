@@ -196,9 +196,9 @@ class Voice(tts.TTS[Any]):
 
     PACE: ClassVar[float] = 15.0
 
-    def __init__(self, *, latency: float = 0.1) -> None:
+    def __init__(self, *, latency: float = 0.1, streaming: bool = True) -> None:
         super().__init__(
-            capabilities=tts.TTSCapabilities(streaming=True), sample_rate=RATE, num_channels=1
+            capabilities=tts.TTSCapabilities(streaming=streaming), sample_rate=RATE, num_channels=1
         )
         self.latency = latency
 
@@ -215,6 +215,18 @@ class Voice(tts.TTS[Any]):
     def pronounce(self, text: str) -> bytes:
         """The sound of it."""
         return sound(1, len(text) / self.PACE)
+
+
+class ExpressiveVoice(Voice):
+    """Understands LiveKit's markup, in one provider's dialect. LiveKit hands it whole sentences, in
+    which the markup is the provider's."""
+
+    class Markup(Voice.Markup):
+        def _provider_key(self) -> str:
+            return "inworld"
+
+    def __init__(self, *, latency: float = 0.1) -> None:
+        super().__init__(latency=latency, streaming=False)
 
 
 class _VoiceStream(tts.SynthesizeStream):

@@ -57,6 +57,7 @@ class Conversation:
         self._thread_was_there = False
         self._stale = False
         self._tasks: set[asyncio.Task[None]] = set()
+        self._abandoned: dict[str, asyncio.Task[None]] = {}  # by the keys of their runs
         self._files: dict[str, frozenset[str]] = {}  # message id -> files it shows
 
     # what chat() and the stream note, at once ---------------------------------------------------
@@ -102,6 +103,7 @@ class Conversation:
         """On a server without the extensions: everything a turn changes but the run itself.
         Returns the plan that is left, whose only move is the run."""
         if self.ledger.runs:
+            await self._answered(patience)
             self.ledger = await delivery.end_runs(self.server, self.ledger, patience=patience)
             await self._reload(snapshot.entries)
             self.ledger = replace(self.ledger, runs=())
@@ -269,6 +271,7 @@ class Conversation:
             if self.turns.wait_for_a_tool(self.ledger) and not closing:
                 return  # its outputs are still to come, and a later turn or sync brings the rest
             answers = [*(picture.answers if picture is not None else ()), *self.turns.answers()]
+            await self._answered(CLOSING_PATIENCE)
             ledger = await delivery.store_outputs(self.server, self.ledger, answers)
             ledger = await delivery.end_runs(self.server, ledger, patience=CLOSING_PATIENCE)
             self.ledger = ledger
@@ -293,11 +296,23 @@ class Conversation:
 
     # tasks --------------------------------------------------------------------------------------
 
-    def spawn(self, work: Coroutine[Any, Any, None], *, name: str) -> None:
+    def spawn(self, work: Coroutine[Any, Any, None], *, name: str) -> asyncio.Task[None]:
         """Work that nobody waits for; its failure is logged, closing waits for it."""
         task = asyncio.create_task(work, name=f"assistants.{name}")
         self._tasks.add(task)
         task.add_done_callback(self._task_done)
+        return task
+
+    def abandon(self, key: str, work: Coroutine[Any, Any, None]) -> None:
+        """The rest of a request that makes the run of this key, or a thread of its own. Only when
+        it is over can be said whether there is a run to end."""
+        self._abandoned[key] = task = self.spawn(work, name="abandon")
+        task.add_done_callback(lambda _: self._abandoned.pop(key))
+
+    async def _answered(self, patience: float) -> None:
+        keys = {run.key for run in self.ledger.runs} & set(self._abandoned)
+        if keys:
+            await asyncio.wait([self._abandoned[key] for key in keys], timeout=patience)
 
     def _task_done(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
@@ -319,7 +334,7 @@ class Conversation:
             self._resolving.cancel()
             await asyncio.wait({self._resolving})
             self._resolving = None
-        if self._tasks:
+        while self._tasks:  # one may begin another
             _, late = await asyncio.wait(set(self._tasks), timeout=CLOSING_PATIENCE)
             for task in late:
                 task.cancel()
@@ -348,14 +363,16 @@ class Conversation:
 
     async def cancel_run(self, run_id: str | None, key: str) -> None:
         """For servers that do not cancel a run whose stream was closed, be it before it told the
-        run's id."""
+        run's id. What fails here the next turn does."""
         thread = f"/threads/{self.ledger.thread_id}"
         try:
             run_id = run_id or await delivery.run_of_key(self.server, thread, key)
             if run_id is not None:
                 await self.server.request("POST", f"{thread}/runs/{run_id}/cancel")
-        except (openai.BadRequestError, openai.NotFoundError):
-            pass
+        except Exception as error:
+            if not translatable(error):
+                raise
+            logger.debug("run not cancelled", exc_info=True, extra={"run_id": run_id})
 
 
 def _take_notice(task: asyncio.Task[None]) -> None:

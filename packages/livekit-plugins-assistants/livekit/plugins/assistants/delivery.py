@@ -27,7 +27,9 @@ from .snapshot import Answer, Snapshot, digest
 from .tools import merge_hosted
 
 RUN_KEY = "livekit_run_key"
-"""Run metadata: the run's key, for servers that do not know ``run_key``."""
+"""Run metadata: the run's key, by which a run is found that has not told its id."""
+
+_METADATA_PAIRS = 16
 
 T = TypeVar("T")
 
@@ -64,7 +66,7 @@ def creation(
     files: Mapping[str, str],
 ) -> Request:
     """The one request of a turn."""
-    body = _run_body(snapshot, assistant)
+    body = _run_body(snapshot, assistant, key)
     body["run_key"] = key
     body["if_active"] = "queue"
     body["on_disconnect"] = "cancel"
@@ -98,8 +100,7 @@ def standard_creation(
     assistant: Assistant,
 ) -> Request:
     """The last of a turn's requests on a server without the extensions."""
-    body = _run_body(snapshot, assistant)
-    body["metadata"] = {**body.get("metadata", {}), RUN_KEY: key}
+    body = _run_body(snapshot, assistant, key)
     if plan.answers:
         said = [body.get("additional_instructions"), answers_as_text(plan.answers)]
         body["additional_instructions"] = "\n\n".join(text for text in said if text)
@@ -289,8 +290,11 @@ async def when_free(send: Callable[[], Awaitable[T]], *, patience: float) -> T:
         delay = min(delay * 2, _LONGEST_POLL)
 
 
-def _run_body(snapshot: Snapshot, assistant: Assistant) -> Json:
+def _run_body(snapshot: Snapshot, assistant: Assistant, key: str | None = None) -> Json:
     body: Json = {"assistant_id": assistant.id, "stream": True, **snapshot.settings}
+    metadata = body.get("metadata", {})
+    if key is not None and len(metadata) < _METADATA_PAIRS:
+        body["metadata"] = {**metadata, RUN_KEY: key}
     if body.get("tools"):
         body["tools"] = merge_hosted(body["tools"], assistant.tools)
     return body
@@ -352,7 +356,7 @@ async def _cancel(server: Server, path: str, *, patience: float) -> None:
 async def run_of_key(server: Server, thread: str, key: str) -> str | None:
     page = await server.page(f"{thread}/runs")
     for run in page["data"]:
-        if (run.get("metadata") or {}).get(RUN_KEY) == key or run.get("run_key") == key:
+        if (run.get("metadata") or {}).get(RUN_KEY) == key:
             found: str = run["id"]
             return found
     return None

@@ -70,6 +70,8 @@ def judge(
     if held.void or blank_reply(held):
         run = ledger.run(held.run_key or "")
         return "show" if run is not None and run.state == "waiting" and not held.void else "delete"
+    if held.item_id in snapshot.blank:
+        return "remove"  # as LiveKit does with an answer that was markup for the voice alone
     if held.forgotten:
         return "hide"
     if turn_discarded(held, fates) or reply_unheard(held, fates):

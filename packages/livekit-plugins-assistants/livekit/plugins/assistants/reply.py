@@ -1,11 +1,11 @@
-"""What a run has said so far, and what it says of its cost."""
+"""What a run says: its words so far, its calls and its cost."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from livekit.agents.llm import CompletionUsage
+from livekit.agents.llm import CompletionUsage, FunctionToolCall
 
 
 class Reply:
@@ -15,6 +15,29 @@ class Reply:
         self.ids: list[str] = []
         self.text: list[str] = []
         self.stamped = 0
+
+
+def words_of(delta: Mapping[str, Any]) -> str:
+    """The words of a ``thread.message.delta``."""
+    words = ""
+    for block in delta["delta"].get("content") or ():
+        if block.get("type") == "text":
+            words += (block.get("text") or {}).get("value") or ""
+        elif block.get("type") == "refusal":
+            words += block.get("refusal") or ""
+    return words
+
+
+def tool_calls(calls: Sequence[Mapping[str, Any]], extra: dict[str, Any]) -> list[FunctionToolCall]:
+    return [
+        FunctionToolCall(
+            name=call["function"]["name"],
+            arguments=call["function"]["arguments"],
+            call_id=call["id"],
+            extra=extra,
+        )
+        for call in calls
+    ]
 
 
 def usage_of(run: Mapping[str, Any]) -> CompletionUsage | None:

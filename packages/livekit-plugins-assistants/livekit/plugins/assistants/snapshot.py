@@ -90,7 +90,8 @@ class Snapshot:
 
     ``turn`` numbers the call; ``view`` and ``session`` are tokens of the agent and session whose
     context it is (None: unknown); ``open_turns`` are the other turns that had not ended then.
-    ``settings`` are the fields of the run's body that do not come from the conversation.
+    ``blank`` are the items that are there and say nothing. ``settings`` are the fields of the run's
+    body that do not come from the conversation.
     """
 
     turn: int = 0
@@ -98,6 +99,7 @@ class Snapshot:
     session: int | None = None
     open_turns: frozenset[int] = frozenset()
     entries: tuple[Entry, ...] = ()
+    blank: frozenset[str] = frozenset()
     answers: tuple[Answer, ...] = ()
     calls: frozenset[str] = frozenset()
     has_instructions: bool = False
@@ -111,6 +113,7 @@ class Projection:
     """The conversation in a context, and the image objects its entries name."""
 
     entries: tuple[Entry, ...]
+    blank: frozenset[str]
     answers: tuple[Answer, ...]
     calls: frozenset[str]
     has_instructions: bool
@@ -147,6 +150,7 @@ def project(context: ChatContext, cache: EntryCache | None = None) -> Projection
     """Picture ``context``. Order is the list's own: it is not sorted by time everywhere."""
     cache = cache or EntryCache()
     entries: list[Entry] = []
+    blank: set[str] = set()
     leading: list[str] = []
     trailing: list[str] = []
     images: dict[str, ImageContent] = {}
@@ -165,6 +169,8 @@ def project(context: ChatContext, cache: EntryCache | None = None) -> Projection
                     (leading if first else trailing).append(text)
             elif (entry := cache.entry_of(item, images)) is not None:
                 entries.append(entry)
+            else:
+                blank.add(item.id)
         elif isinstance(item, FunctionCall):
             if _is_placeholder(item):
                 running.add(item.call_id)
@@ -186,6 +192,7 @@ def project(context: ChatContext, cache: EntryCache | None = None) -> Projection
         )
     return Projection(
         entries=tuple(entries),
+        blank=frozenset(blank),
         answers=tuple(answers.values()),
         calls=frozenset(calls) | frozenset(answers),
         has_instructions=has_instructions,

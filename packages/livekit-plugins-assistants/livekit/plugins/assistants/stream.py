@@ -101,8 +101,6 @@ class AssistantLLMStream(llm.LLMStream):
                 attempt = Attempt(self._call, scratch or await self._next())
                 events = await attempt.start()
             except openai.APIStatusError as error:
-                if attempt is not None:
-                    attempt.refused(error)
                 decided = attempt.plan if attempt is not None else None
                 if left and await self._conversation.recover(error, self._call.snapshot, decided):
                     continue

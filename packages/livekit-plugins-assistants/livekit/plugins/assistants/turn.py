@@ -17,24 +17,20 @@ from typing import Any
 import httpx2
 import openai
 from livekit.agents import APIConnectionError
-from livekit.agents.llm import (
-    ChatChunk,
-    ChoiceDelta,
-    FunctionToolCall,
-    ImageContent,
-)
+from livekit.agents.llm import ChatChunk, ChoiceDelta, ImageContent
 
 from . import delivery
 from .conversation import Conversation
-from .errors import is_refusal, run_failed
+from .errors import is_refusal, run_failed, translatable
 from .event_handler import AssistantEvents, typed_events
 from .ledger import Held
 from .log import logger
 from .plan import NewRun, Plan, Scratch, Submit, after_outputs_taken, after_run_created
-from .relay import Relay
-from .reply import Reply, usage_of
+from .reply import Reply, tool_calls, usage_of, words_of
 from .resources import Assistant
 from .snapshot import STAMP, Entry, Snapshot, Text, digest, stamp
+
+Events = AsyncGenerator[Mapping[str, Any], None]
 
 _ENDS = {
     "thread.run.failed",
@@ -73,27 +69,33 @@ class Attempt:
         self._reply = Reply()
         self._handler: AssistantEvents | None = None
         self._settled = False
-        self._left = False
+        self._abandoned = False
+        self._first: Mapping[str, Any] | None = None
 
     # sending ------------------------------------------------------------------------------------
 
-    async def start(self) -> AsyncGenerator[Mapping[str, Any], None]:
+    async def start(self) -> Events:
         """Send the request; its events are for ``follow``."""
+        try:
+            return await self._start()
+        except BaseException as error:
+            if not self._abandoned:
+                self._failed(error)
+            raise
+
+    async def _start(self) -> Events:
         if isinstance(self.plan, Submit):
             request = self._submission(self.plan)
         elif isinstance(self.plan, Scratch):
-            return await self._detached(await self._scratch(self.plan))
+            return await self._begun(await self._scratch(self.plan))
         else:
             self._call.keys.append(self.key)
             if not self._conversation.server.extensions:
-                return self._events(await self._start_by_steps(self.plan))
+                return await self._start_by_steps(self.plan)
             changes = self.plan.changes
             await self._upload([*changes.messages, *(edit.entry for edit in changes.edits)])
             request = self._creation(self.plan)
-        server = self._conversation.server
-        return self._events(
-            await server.stream(request.path, request.body, timeout=self._call.timeout)
-        )
+        return await self._send(request)
 
     def _submission(self, plan: Submit) -> delivery.Request:
         self.key = plan.run.key
@@ -128,7 +130,7 @@ class Attempt:
             files=self._conversation.images.files,
         )
 
-    async def _start_by_steps(self, plan: NewRun) -> openai.AsyncStream[object]:
+    async def _start_by_steps(self, plan: NewRun) -> Events:
         """On a server without the extensions: first the changes, then the run."""
         conversation, call = self._conversation, self._call
         prepared = await conversation.prepare(
@@ -141,10 +143,44 @@ class Attempt:
         self.plan = replace(prepared, answers=())
         note = delivery.open_run(self.key, self._snapshot, excluded=prepared.hides)
         conversation.ledger = conversation.ledger.sending(note)
-        send = functools.partial(
-            conversation.server.stream, request.path, request.body, timeout=call.timeout
-        )
+        send = functools.partial(self._begun, request)
         return await delivery.when_free(send, patience=call.patience)
+
+    async def _send(self, request: delivery.Request) -> Events:
+        stream = await self._conversation.server.stream(
+            request.path, request.body, timeout=self._call.timeout
+        )
+        return self._events(stream)
+
+    async def _begun(self, request: delivery.Request) -> Events:
+        """The events of a request that goes on until it has told what it made, also when nobody
+        listens any more: a run or thread that nobody knows would stay."""
+        beginning = asyncio.create_task(self._begin(request), name="assistants.begin")
+        try:
+            return await asyncio.shield(beginning)
+        except asyncio.CancelledError:
+            self._abandoned = True
+            self._conversation.abandon(self.key, self._abandon(beginning))
+            raise
+
+    async def _begin(self, request: delivery.Request) -> Events:
+        events = await self._send(request)
+        self._first = first = await anext(events, None)
+        if first is not None and first["event"] == "thread.created":
+            self.thread_id = first["data"]["id"]
+        elif first is not None and first["event"] == "thread.run.created":
+            self.run_id = first["data"]["id"]
+        return events
+
+    async def _abandon(self, beginning: asyncio.Task[Events]) -> None:
+        try:
+            await (await beginning).aclose()
+        except Exception as error:
+            if not translatable(error):
+                raise
+            self._failed(error)
+        else:
+            self._cut()
 
     async def _upload(self, entries: Sequence[Entry]) -> None:
         await self._conversation.images.upload(
@@ -156,17 +192,16 @@ class Attempt:
         assert self._conversation.assistant is not None, "ready() comes first"
         return self._conversation.assistant
 
-    def refused(self, error: openai.APIStatusError) -> None:
-        """The server said no: nothing was done, and nothing of it will arrive late."""
-        if is_refusal(error) and isinstance(self.plan, NewRun):
+    def _failed(self, error: BaseException) -> None:
+        """No event came. A server that said no did nothing, and nothing of it will arrive late."""
+        if not is_refusal(error):
+            self._cut()
+        elif isinstance(self.plan, NewRun):
             self._conversation.ledger = self._conversation.ledger.without_runs([self.key])
-            self._settled = True
 
     # receiving ----------------------------------------------------------------------------------
 
-    async def _events(
-        self, stream: openai.AsyncStream[object]
-    ) -> AsyncGenerator[Mapping[str, Any], None]:
+    async def _events(self, stream: openai.AsyncStream[object]) -> Events:
         try:
             if self._call.handler is None:
                 async for event in stream:
@@ -180,37 +215,11 @@ class Attempt:
         finally:
             await stream.close()
 
-    async def _detached(self, request: delivery.Request) -> AsyncGenerator[Mapping[str, Any], None]:
-        """The events of a request that goes on until its thread is known, also when nobody listens
-        any more: a thread that nobody knows would stay."""
-        relay = Relay[Mapping[str, Any]]()
-        self._conversation.spawn(self._relay(request, relay), name="scratch")
-        try:
-            return await relay.begun()
-        except asyncio.CancelledError:
-            self._cut()
-            raise
-
-    async def _relay(self, request: delivery.Request, relay: Relay[Mapping[str, Any]]) -> None:
-        server = self._conversation.server
-        try:
-            stream = await server.stream(request.path, request.body, timeout=self._call.timeout)
-            async with contextlib.aclosing(self._events(stream)) as events:
-                async for event in events:
-                    if event["event"] == "thread.created":
-                        self.thread_id = event["data"]["id"]
-                    relay.put(event)
-                    if self._left:
-                        break
-            relay.end()
-        except Exception as error:
-            relay.end(error)
-        if self._left:
-            self._leave_scratch()
-
-    async def follow(self, events: AsyncGenerator[Mapping[str, Any], None]) -> None:
+    async def follow(self, events: Events) -> None:
         try:
             async with contextlib.aclosing(events):
+                if self._first is not None:
+                    self._take(self._first["event"], self._first["data"])
                 async for event in events:
                     self._take(event["event"], event["data"])
         finally:
@@ -272,12 +281,7 @@ class Attempt:
             )
 
     def _text(self, delta: Mapping[str, Any]) -> None:
-        words = ""
-        for block in delta["delta"].get("content") or ():
-            if block.get("type") == "text":
-                words += (block.get("text") or {}).get("value") or ""
-            elif block.get("type") == "refusal":
-                words += block.get("refusal") or ""
+        words = words_of(delta)
         if not words:
             return
         self._reply.text.append(words)
@@ -308,22 +312,9 @@ class Attempt:
                 replace(note, state="waiting", pending=pending)
             )
         extra = {STAMP: {"thread_id": self.thread_id, "run_id": self.run_id}}
+        tools = tool_calls(calls, extra)
         self._call.send(
-            ChatChunk(
-                id=self.run_id,
-                delta=ChoiceDelta(
-                    role="assistant",
-                    tool_calls=[
-                        FunctionToolCall(
-                            name=call["function"]["name"],
-                            arguments=call["function"]["arguments"],
-                            call_id=call["id"],
-                            extra=extra,
-                        )
-                        for call in calls
-                    ],
-                ),
-            )
+            ChatChunk(id=self.run_id, delta=ChoiceDelta(role="assistant", tool_calls=tools))
         )
 
     def _completed(self, run: Mapping[str, Any]) -> None:
@@ -355,13 +346,13 @@ class Attempt:
         """Closed or broken before its end. No waiting here: who interrupts waits for us."""
         conversation = self._conversation
         if isinstance(self.plan, Scratch):
-            self._left = True
             self._leave_scratch()
             return
         if self._reply.ids:
             self._note_reply(loose=True)
         conversation.ledger = conversation.ledger.cut(self.key)
-        if not conversation.server.extensions:
+        sent = self.run_id or conversation.ledger.run(self.key) is not None
+        if sent and not conversation.server.extensions:
             conversation.spawn(conversation.cancel_run(self.run_id, self.key), name="cancel_run")
 
     def _leave_scratch(self) -> None:

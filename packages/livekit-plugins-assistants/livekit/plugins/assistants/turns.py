@@ -85,6 +85,7 @@ class Turns:
             session=session,
             open_turns=open_turns,
             entries=picture.entries,
+            blank=picture.blank,
             answers=picture.answers,
             calls=picture.calls,
             has_instructions=picture.has_instructions,
