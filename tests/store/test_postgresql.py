@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import AsyncIterator
 
 import asyncpg
 import pytest
 import sqlalchemy as sa
-from sqlalchemy import Connection
+from sqlalchemy import AdaptedConnection, Connection
 
 from assistants_server.domain.drafts import ThreadDraft
-from assistants_server.domain.records import Page
+from assistants_server.domain.records import Page, Thread
 from assistants_server.store import signals, threads
 from assistants_server.store.database import Database, DatabaseError
 from assistants_server.store.prepared import Prepared
@@ -108,6 +109,33 @@ async def test_a_transaction_whose_caller_goes_away_leaves_nothing(postgresql: D
     assert kept[0].is_closed()
     listing = await postgresql.read(threads.list_page, "default", Page(), metadata={})
     assert listing.items == []
+
+
+async def test_transactions_that_wait_for_each_other_are_both_carried_out(
+    postgresql: Database,
+) -> None:
+    one, other = [
+        await postgresql.write(threads.create, "default", ThreadDraft(), now=1) for _ in range(2)
+    ]
+    have_one = {one.id: asyncio.Event(), other.id: asyncio.Event()}
+    begun: Counter[str] = Counter()
+
+    def take(connection: Connection, first: Thread, second: Thread) -> None:
+        connection.execute(sa.text("SET LOCAL deadlock_timeout = '1ms'"))
+        begun[first.id] += 1
+        changes = {"metadata": {"by": first.id}}
+        threads.update(connection, "default", first.id, changes)
+        if begun[first.id] == 1:
+            adapted = connection.connection.dbapi_connection
+            assert isinstance(adapted, AdaptedConnection)
+            have_one[first.id].set()
+            adapted.run_async(lambda _: have_one[second.id].wait())
+        threads.update(connection, "default", second.id, changes)
+
+    await asyncio.gather(postgresql.write(take, one, other), postgresql.write(take, other, one))
+    assert sum(begun.values()) == 3, "one of them had to begin again"
+    found = [await postgresql.read(threads.get, "default", each.id) for each in (one, other)]
+    assert found[0].metadata == found[1].metadata
 
 
 async def test_a_transaction_that_failed_hands_its_connection_on(postgresql: Database) -> None:

@@ -35,7 +35,7 @@ def translate(error: BaseException) -> BaseException:
         sentence = _sentence(error, connection_lost=False)
     elif type(error).__module__.startswith("asyncpg."):  # which need not be installed
         # Without a state it is the driver who speaks, of a connection that is no more.
-        sentence = _sentence(error, connection_lost=not getattr(error, "sqlstate", None))
+        sentence = _sentence(error, connection_lost=not sqlstate(error))
     elif isinstance(error, (OSError, asyncio.TimeoutError, PoolTimeout)):
         sentence = _NO_ANSWER
     else:
@@ -49,17 +49,22 @@ def report(error: BaseException) -> None:
     """Tell the log the sentence, and the class and state of the driver's error; no values."""
     if isinstance(error, DatabaseError) and error.__cause__ is not None:
         cause = getattr(error.__cause__, "orig", error.__cause__)
-        state = getattr(cause, "sqlstate", None) or ""
-        kind = f"{type(cause).__name__} {state}".strip()
+        kind = f"{type(cause).__name__} {sqlstate(cause)}".strip()
         logger.error("%s", error.message, extra={"database_error": kind})
 
 
+def sqlstate(error: BaseException | None) -> str:
+    """PostgreSQL's code of what went wrong; empty if it did not say one."""
+    state: str | None = getattr(getattr(error, "orig", error), "sqlstate", None)
+    return state or ""
+
+
 def _sentence(error: BaseException | None, *, connection_lost: bool) -> str:
-    words = str(error)
-    state = getattr(error, "sqlstate", None) or ""
+    state = sqlstate(error)
+    words = "" if state else str(error)  # PostgreSQL says it in many languages
     if "full" in words or state == "53100":
         return "The disk that holds the database is full; nothing was stored."
-    if "readonly" in words or "read-only" in words:
+    if "readonly" in words or "read-only" in words or state == "25006":
         return "The database cannot be written to: it is read-only."
     if "locked" in words:
         return "The database is busy: another process has been writing for too long."

@@ -19,7 +19,7 @@ from sqlalchemy.exc import DisconnectionError
 from sqlalchemy.pool import NullPool
 from sqlalchemy.util import greenlet_spawn
 
-from .database_errors import DatabaseError, translate
+from .database_errors import DatabaseError, sqlstate, translate
 from .rows import encode
 from .schema import upgrade
 
@@ -40,6 +40,9 @@ cores for everybody, more make no run faster."""
 _CONNECT_SECONDS = 5  # PostgreSQL that takes longer to let us in is treated as gone
 _STATEMENT_SECONDS = 30  # nor does it take longer over a statement, unless it hangs
 _POOL_SECONDS = 10
+
+_ATTEMPTS = 3
+_CHOSEN = ("40P01", "40001")  # deadlock_detected, serialization_failure
 
 _OF_LIBPQ = (
     "channel_binding",
@@ -70,8 +73,19 @@ class Pool:
         event.listen(engine.sync_engine, "checkout", _refuse_a_closed_one)
 
     async def run(self, function: Callable[[Connection], T], *, reading: bool) -> T:
-        """Run ``function`` as one transaction, committed when this returns."""
+        """Run ``function`` as one transaction, committed when this returns; anew, if PostgreSQL has
+        chosen it to end a circle of transactions that wait for each other."""
         begin = _BEGIN_READING if reading else _BEGIN
+        for _ in range(_ATTEMPTS - 1):
+            try:
+                return await self._attempt(function, begin)
+            except Exception as error:
+                if sqlstate(error) not in _CHOSEN:
+                    raise
+                logger.info("running a transaction again that met a deadlock")
+        return await self._attempt(function, begin)
+
+    async def _attempt(self, function: Callable[[Connection], T], begin: str) -> T:
         result: T = await greenlet_spawn(self._transaction, function, begin)
         return result
 
