@@ -96,12 +96,12 @@ def blank_reply(held: Held) -> bool:
 
 
 def turn_discarded(held: Held, fates: Fates) -> bool:
-    """(2) A speculation that was not adopted: its user message and its reply never were."""
+    """A speculation that was not adopted: its user message and its reply never were."""
     return held.turn in fates.discarded and not held.committed and fates.committed(held) is None
 
 
 def reply_unheard(held: Held, fates: Fates) -> bool:
-    """(2) The speech is over and the session has no item of it: nothing was heard."""
+    """The speech is over and the session has no item of it: nothing was heard."""
     return (
         held.written
         and held.turn in fates.over
@@ -112,22 +112,22 @@ def reply_unheard(held: Held, fates: Fates) -> bool:
 
 
 def turn_was_open(held: Held, snapshot: Snapshot) -> bool:
-    """(1) Its turn had not ended when the snapshot was taken, which therefore says nothing."""
+    """Its turn had not ended when the snapshot was taken, which therefore says nothing."""
     return held.turn in snapshot.open_turns
 
 
 def of_another_agent(held: Held, snapshot: Snapshot) -> bool:
-    """(3) Another agent's turn (or session's): not this agent's to remove."""
+    """Another agent's turn (or session's): not this agent's to remove."""
     return held.view is not None and held.view != snapshot.view
 
 
 def removed_on_purpose(held: Held, present: Present) -> bool:
-    """(4) Something that this agent's contexts showed before it is still there."""
+    """Something that this agent's contexts showed before it is still there."""
     return not present.items.isdisjoint(present.before(held))
 
 
 def was_committed(held: Held, fates: Fates, present: Present) -> bool:
-    """(5) It was part of the conversation and has left the context from the front: a window. Where
+    """It was part of the conversation and has left the context from the front: a window. Where
     no session tells, a later message of the same turn that is still there shows it, too."""
     if held.committed or fates.committed(held) is not None:
         return True
