@@ -53,21 +53,24 @@ class Performance(Stage):
         await self.quiet()
         await self.wire.calm()
         hold.release()
-        self._cut(speech)
+        self._cut(speech, move)
         await self.deliver_late()
         if move == Turn():
             await self.check()
 
-    def _cut(self, speech: SpeechHandle) -> None:
+    def _cut(self, speech: SpeechHandle, move: Turn) -> None:
         """As voice pipelines do: of an interrupted reply the history has what was heard."""
         if self.agent.window and self.extensions is False:
             return  # nothing changes behind a short memory before sync()
         for item in speech.chat_items:
             if isinstance(item, ChatMessage) and item.role == "assistant" and item.interrupted:
                 words = item.raw_text_content or ""
-                if not self.gone:
+                if (
+                    not self.gone and "says" not in move.tools
+                ):  # or it stands behind and is sent again
                     self.written[item.id] = words
-                item.content = [words.split()[0]]
+                heard = words.split()[0]
+                item.content = [words[: words.index(heard) + len(heard)]]
 
     def _begin(self, move: Turn, question: Question) -> SpeechHandle:
         text = self.ask(question)
@@ -241,6 +244,8 @@ class Performance(Stage):
         self.agent.window = move.items
 
     async def _handoff(self, move: moves.Handoff) -> None:
+        if self.extensions is False:
+            await self.settle()  # a reply that was cut is not another agent's to mend, but sync()'s
         self.orderly = False
         other = next(one for one in self.agents if one is not self.agent)
         if move.history:

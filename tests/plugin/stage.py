@@ -190,10 +190,11 @@ class Stage:
         thread = await self.thread()
         committed = self.committed(thread)
         if self.orderly:
-            assert thread == committed
+            assert thread == committed, f"{thread} is not {committed}"
         else:
             # What no context shows (any more), and its order, is sync()'s business.
-            assert not Counter(thread) - Counter(committed)
+            unsaid = Counter(thread) - Counter(committed)
+            assert not unsaid, f"{thread} is not of {committed}"
         request = self.upstream.requests[-1]
         (system,) = [one for one in request.messages if one["role"] == "system"]
         assert self.agent.instructions in system["content"]
