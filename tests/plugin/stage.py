@@ -211,7 +211,8 @@ class Stage:
         """Bring what no turn has carried: all that was said, but what was taken out."""
         await self.caller.llm.sync(self.history())
         thread = await self.thread()
-        assert thread == self.committed(thread)
+        committed = self.committed(thread)
+        assert thread == committed, f"{thread} is not {committed}"
 
     async def runs_are_over(self) -> bool:
         return all(run["status"] in OVER for run in await self.caller.runs())
