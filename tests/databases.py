@@ -68,3 +68,11 @@ async def database(database_url: str) -> AsyncIterator[Database]:
     opened = await Database.open(database_url)
     yield opened
     await opened.close()
+
+
+@pytest.fixture
+async def postgresql(postgres_url: str) -> AsyncIterator[Database]:
+    """For what is PostgreSQL's own."""
+    database = await Database.open(postgres_url)
+    yield database
+    await database.close()

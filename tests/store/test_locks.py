@@ -35,13 +35,6 @@ CLAIM = Claim(owner="worker_a", lease_until=NOW + 10.0, expires_at=NOW + 600)
 
 
 @pytest.fixture
-async def postgresql(postgres_url: str) -> AsyncIterator[Database]:
-    database = await Database.open(postgres_url)
-    yield database
-    await database.close()
-
-
-@pytest.fixture
 async def run(postgresql: Database) -> Run:
     """It waits for its client, and no process executes it."""
     assistant = Assistant(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator
 
 import asyncpg
 import pytest
@@ -18,13 +17,6 @@ from assistants_server.store.database import Database, DatabaseError
 from assistants_server.store.prepared import Prepared
 
 SLEEP = Prepared(sa.select(sa.func.pg_sleep(60)))
-
-
-@pytest.fixture
-async def postgresql(postgres_url: str) -> AsyncIterator[Database]:
-    database = await Database.open(postgres_url)
-    yield database
-    await database.close()
 
 
 def driver(connection: Connection) -> asyncpg.Connection[asyncpg.Record]:

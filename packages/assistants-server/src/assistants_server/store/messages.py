@@ -195,7 +195,7 @@ def update(
 
 def delete(connection: Connection, project_id: str, thread_id: str, message_id: str) -> None:
     get(connection, project_id, thread_id, message_id)
-    discard(connection, thread_id, [message_id])
+    _bury(connection, thread_id, message_id)
 
 
 def discard(connection: Connection, thread_id: str, message_ids: Iterable[str]) -> None:
@@ -203,8 +203,12 @@ def discard(connection: Connection, thread_id: str, message_ids: Iterable[str]) 
     for message_id in message_ids:
         place = {"message_id": message_id, "thread_id": thread_id}
         if _HELD.first(connection, place) is not None:
-            pages.bury(connection, _table, message_id, scope=thread_id)
-            _DELETE.count(connection, {"message_id": message_id})
+            _bury(connection, thread_id, message_id)
+
+
+def _bury(connection: Connection, thread_id: str, message_id: str) -> None:
+    pages.bury(connection, _table, message_id, scope=thread_id)
+    _DELETE.count(connection, {"message_id": message_id})
 
 
 def list_page(
