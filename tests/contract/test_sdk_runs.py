@@ -6,6 +6,7 @@ from pathlib import Path
 
 import openai
 import pytest
+from openai.types.beta.thread_create_and_run_params import ThreadMessage
 from tests.contract.sdk import DEPRECATED, WEATHER, conversation
 from tests.live_server import LiveServer, live_server
 from tests.manual_clock import ManualClock
@@ -58,6 +59,25 @@ async def test_a_thread_is_created_and_run_at_once(
     )
     assert run.status == "completed"
     assert (await client.beta.threads.retrieve(run.thread_id)).metadata == {"k": "v"}
+
+
+async def test_a_run_that_brings_its_thread_shows_as_much_of_it_as_was_asked_for(
+    client: openai.AsyncOpenAI, upstream: Upstream
+) -> None:
+    upstream.script(say("Hi."), say("Hi again."))
+    assistant, _ = await conversation(client)
+    said: list[ThreadMessage] = [
+        {"role": "user", "content": text} for text in ("One", "Two", "Three")
+    ]
+    for count, shown in ((2, ["Two", "Three"]), (9, ["One", "Two", "Three"])):
+        await client.beta.threads.create_and_run_poll(
+            assistant_id=assistant,
+            thread={"messages": said},
+            truncation_strategy={"type": "last_messages", "last_messages": count},
+            poll_interval_ms=5,
+        )
+        asked = upstream.requests[-1].messages
+        assert [message["content"] for message in asked] == ["Be brief.", *shown]
 
 
 async def test_parallel_calls_are_answered_and_polled(

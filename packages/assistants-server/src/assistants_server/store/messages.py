@@ -116,7 +116,9 @@ def _record(values: dict[str, Any]) -> Message:
     return Message(**values)
 
 
-def from_draft(thread_id: str, draft: MessageDraft, *, now: int) -> Message:
+def from_draft(
+    thread_id: str, draft: MessageDraft, *, now: int, added_by_run_id: str | None = None
+) -> Message:
     """What a client adds is complete from the start."""
     return Message(
         id=ids.message_id(),
@@ -127,6 +129,7 @@ def from_draft(thread_id: str, draft: MessageDraft, *, now: int) -> Message:
         content=draft.content,
         attachments=draft.attachments,
         metadata=draft.metadata,
+        added_by_run_id=added_by_run_id,
     )
 
 

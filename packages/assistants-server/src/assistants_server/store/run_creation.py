@@ -8,7 +8,7 @@ insert the run. A request that is refused at any of these has changed nothing.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import sqlalchemy as sa
 from sqlalchemy import Connection
@@ -90,7 +90,15 @@ def create_with_thread(
     """
     assistant = assistants.get(connection, project_id, draft.assistant_id)
     thread = threads.create(connection, project_id, thread_draft, now=now)
-    run = _run(thread.id, assistant, draft, now=now, claim=claim)
+    run = _run(
+        ids.run_id(),
+        thread.id,
+        assistant,
+        draft,
+        now=now,
+        claim=claim,
+        first_position=_first_position(connection, thread.id, draft),
+    )
     _check_content(connection, run, thread_draft.messages)
     started = runs.begin(connection, run, now=now)
     return Created(run=run, started=started, thread=thread)
@@ -159,14 +167,24 @@ def create(
     messages.edit(connection, thread_id, wishes.edit_messages)
 
     before = messages.newest_position(connection, thread_id) if outputs else 0
+    run_id = ids.run_id()
     added = [
-        messages.from_draft(thread_id, message, now=now) for message in draft.additional_messages
+        messages.from_draft(thread_id, message, now=now, added_by_run_id=run_id)
+        for message in draft.additional_messages
     ]
-    run = _run(thread_id, assistant, draft, now=now, claim=claim, added=added)
     attachments.join(connection, thread_id, draft.additional_messages)
     for message in added:
-        messages.insert(connection, replace(message, added_by_run_id=run.id))
-    run = replace(run, first_position=_first_position(connection, run))
+        messages.insert(connection, message)
+    run = _run(
+        run_id,
+        thread_id,
+        assistant,
+        draft,
+        now=now,
+        claim=claim,
+        first_position=_first_position(connection, thread_id, draft),
+        added=added,
+    )
     _check_content(connection, run, draft.additional_messages)
     started = runs.begin(connection, run, now=now)
     _record_outputs(connection, run, outputs, after_position=before, now=now)
@@ -192,12 +210,14 @@ def _end(
 
 
 def _run(
+    run_id: str,
     thread_id: str,
     assistant: Assistant,
     draft: RunDraft,
     *,
     now: int,
     claim: Claim,
+    first_position: int,
     added: Sequence[Message] = (),
 ) -> Run:
     instructions = draft.instructions if draft.instructions is not None else assistant.instructions
@@ -205,7 +225,7 @@ def _run(
         instructions = "\n".join(filter(None, (instructions, draft.additional_instructions)))
     wishes = draft.extensions
     return Run(
-        id=ids.run_id(),
+        id=run_id,
         project_id=assistant.project_id,
         thread_id=thread_id,
         assistant_id=assistant.id,
@@ -232,6 +252,7 @@ def _run(
         run_key=wishes.run_key,
         additional_message_ids=[message.id for message in added] if wishes.used else None,
         excluded_ids=list(wishes.exclude_messages),
+        first_position=first_position,
         cancel_on_disconnect=wishes.on_disconnect == "cancel",
         owner=claim.owner,
         lease_until=claim.lease_until,
@@ -280,18 +301,19 @@ def _record_outputs(
         )
 
 
-def _first_position(connection: Connection, run: Run) -> int:
+def _first_position(connection: Connection, thread_id: str, draft: RunDraft) -> int:
     """``last_messages`` counts what is shown now; what comes later is shown as well."""
-    count = run.truncation_strategy.get("last_messages")
-    if run.truncation_strategy["type"] != "last_messages" or not count:
+    strategy = draft.truncation_strategy
+    if strategy is None or strategy["type"] != "last_messages":
         return 0
+    excluded = draft.extensions.exclude_messages
+    place = {"thread_id": thread_id, "newer": strategy["last_messages"] - 1}
     first: int | None
-    if run.excluded_ids:
-        shown = _BACKWARDS.where(rows.messages.c.id.not_in(run.excluded_ids))
-        place = {"thread_id": run.thread_id, "newer": count - 1}
+    if excluded:
+        shown = _BACKWARDS.where(rows.messages.c.id.not_in(excluded))
         first = connection.execute(shown, place).scalar()
     else:
-        found = _NTH_NEWEST.first(connection, {"thread_id": run.thread_id, "newer": count - 1})
+        found = _NTH_NEWEST.first(connection, place)
         first = None if found is None else found["seq"]
     return first or 0
 
