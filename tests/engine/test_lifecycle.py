@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 from tests.engine.bench import PROJECT, Bench, events, eventually, names
 from tests.upstream import (
@@ -12,6 +14,7 @@ from tests.upstream import (
     fail,
     garbage,
     length,
+    raw,
     refusal,
     say,
     stall,
@@ -65,6 +68,19 @@ async def test_every_announced_object_is_stored_before_it_is_announced(bench: Be
             elif event.name == "run.completed":
                 run = await bench.database.read(runs.get, PROJECT, bench.thread_id, event.record.id)
                 assert run == event.record
+
+
+async def test_first_words_do_not_wait_for_the_rest_of_a_burst(bench: Bench) -> None:
+    words = ["Hel", "lo ", "there"]
+    chunks = [{"choices": [{"index": 0, "delta": {"content": word}}]} for word in words]
+    burst = [f"data: {json.dumps(chunk)}\n\n" for chunk in chunks]
+    bench.upstream.script(raw("".join([*burst, "data: [DONE]\n\n"])))
+    started = await bench.start("hi")
+    told = [
+        [event.text for event in batch if isinstance(event, TextDelta)]
+        async for batch in started.log.follow()
+    ]
+    assert [texts for texts in told if texts] == [["Hel"], ["lo ", "there"]]
 
 
 async def test_text_then_two_calls_share_a_turn_but_not_a_step(bench: Bench) -> None:

@@ -6,6 +6,7 @@ those of all its runs once a second.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -60,6 +61,8 @@ class TurnRecord:
         for piece in batch:
             for change in self.turn.feed(piece):
                 await self._apply(change)
+                if isinstance(change, TextGrows) and change.opens:
+                    await asyncio.sleep(0)  # first words go out before the rest of a burst is read
 
     def growth(self) -> Growth | None:
         """The open message as it reads now, if it has grown since it was checkpointed."""
@@ -133,7 +136,7 @@ class TurnRecord:
             assistant_id=self._run.assistant_id,
             run_id=self._run.id,
         )
-        step = replace(self._new_step(now), type="message_creation", message_id=message.id)
+        step = self._new_step(now, message)
         opened = await self._database.progress(turn.open_message, self._run, message, step)
         if opened is None:
             raise RunLost
@@ -170,14 +173,16 @@ class TurnRecord:
             ),
         )
 
-    def _new_step(self, now: int) -> Step:
+    def _new_step(self, now: int, message: Message | None = None) -> Step:
+        """The step that writes ``message``, or the one of the turn's calls."""
         return Step(
             id=ids.step_id(),
             run_id=self._run.id,
             thread_id=self._run.thread_id,
             assistant_id=self._run.assistant_id,
             created_at=now,
-            type="tool_calls",
+            type="message_creation" if message else "tool_calls",
+            message_id=message.id if message else None,
             expires_at=self._run.expires_at,
         )
 

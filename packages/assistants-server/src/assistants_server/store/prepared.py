@@ -88,16 +88,12 @@ class Prepared:
 
 
 def _parameters(compiled: _Compiled, values: Mapping[str, Any]) -> list[Any]:
+    if compiled.constants:
+        values = {**compiled.constants, **values}
     return [
-        _bound(values, compiled.constants, name)
-        if convert is None
-        else convert(_bound(values, compiled.constants, name))
+        values[name] if convert is None else convert(values[name])
         for name, convert in compiled.binds
     ]
-
-
-def _bound(values: Mapping[str, Any], constants: Mapping[str, Any], name: str) -> Any:
-    return values[name] if name in values else constants[name]
 
 
 def _row(compiled: _Compiled, found: Sequence[Any]) -> dict[str, Any]:

@@ -48,7 +48,7 @@ _JSON = JSON(none_as_null=True)
 
 
 def encode(value: Any) -> str:
-    """JSON as the database keeps it."""
+    """JSON as the database keeps it, of dataclasses too."""
     return orjson.dumps(value).decode()
 
 

@@ -8,7 +8,7 @@ end in ``run_endings``.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from typing import Any
 
 import sqlalchemy as sa
@@ -85,8 +85,6 @@ def begin(connection: Connection, queued: Run, *, now: int) -> Run:
     assert status is not None, "new runs are queued"
     run = replace(queued, status=status, started_at=now)
     values = {field: getattr(run, field) for field in Run.__slots__}
-    values["usage"] = asdict(run.usage)
-    values["last_error"] = asdict(run.last_error) if run.last_error else None
     _INSERT.count(connection, values)
     return run
 
@@ -158,12 +156,8 @@ def move(connection: Connection, run: Run, *causes: RunCause, **values: Any) -> 
         status = status and run_after(status, cause)
     if status is None:
         return None
-    columns = {
-        name: asdict(value) if isinstance(value, Usage | Failure) else value
-        for name, value in values.items()
-    }
     where = {"moved_id": run.id, "moved_from": run.status, "moved_owner": run.owner}
-    changed = _MOVE.count(connection, {**where, "status": status, **columns})
+    changed = _MOVE.count(connection, {**where, "status": status, **values})
     return replace(run, status=status, **values) if changed else None
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from typing import Any
 
 import sqlalchemy as sa
@@ -54,10 +53,7 @@ def _record(values: dict[str, Any]) -> Step:
 
 
 def _values(step: Step) -> dict[str, Any]:
-    values = {field: getattr(step, field) for field in Step.__slots__}
-    values["usage"] = asdict(step.usage) if step.usage else None
-    values["last_error"] = asdict(step.last_error) if step.last_error else None
-    return values
+    return {field: getattr(step, field) for field in Step.__slots__}
 
 
 def insert(connection: Connection, step: Step) -> None:
