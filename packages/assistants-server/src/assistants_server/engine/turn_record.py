@@ -62,7 +62,8 @@ class TurnRecord:
             for change in self.turn.feed(piece):
                 await self._apply(change)
                 if isinstance(change, TextGrows) and change.opens:
-                    await asyncio.sleep(0)  # first words go out before the rest of a burst is read
+                    for _ in range(2):  # the stream writes, a client in this process reads
+                        await asyncio.sleep(0)
 
     def growth(self) -> Growth | None:
         """The open message as it reads now, if it has grown since it was checkpointed."""
