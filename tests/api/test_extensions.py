@@ -95,6 +95,63 @@ async def test_a_request_whose_run_was_ended_before_it_arrived_is_refused(
     )
 
 
+async def test_updating_a_thread_ends_runs_by_their_names(talk: Conversation) -> None:
+    """For a client that has nothing to say: what it gave up must not come to the thread later."""
+    talk.upstream.script(say("Yes, I ", stall(), "am"), say("Fine"))
+    first = await talk.cut("are you", "there?", run_key="turn-1")
+    reply = (await talk.messages())[-1]["id"]
+    body = {
+        "metadata": {"kind": "call"},
+        "end_runs": [{"run_key": "turn-1", "keep": [reply]}, {"run_key": "turn-2"}],
+    }
+    thread = await made(talk.http, f"/v1/threads/{talk.thread_id}", body)
+    assert thread["metadata"] == {"kind": "call"}
+    await talk.upstream.disconnected()
+    assert await talk.texts() == ["Yes, I "]
+    ended = (await talk.http.get(f"{talk.path}/{first['id']}")).json()
+    assert ended["status"] == "cancelled"
+    before = await talk.state()
+    assert (await talk.refused("late", run_key="turn-2"))[3] == "run_ended"
+    assert await talk.state() == before
+    await talk.turn("hello")
+    assert talk.shown == [("assistant", "Yes, I "), ("user", "hello")]
+
+
+async def test_a_waiting_request_whose_run_is_ended_by_a_thread_update_is_refused(
+    talk: Conversation,
+) -> None:
+    hold = stall()
+    talk.upstream.script(hold + say("One"))
+    first = await talk.start("one")
+    await hold.reached.wait()
+    waiting = asyncio.ensure_future(talk.refused("two", run_key="turn-2", if_active="queue"))
+    path = f"/v1/threads/{talk.thread_id}"
+    await made(talk.http, path, {"end_runs": [{"run_key": "turn-2"}]})
+    await made(talk.http, f"{talk.path}/{first['id']}/cancel", {})
+    assert (await waiting)[3] == "run_ended"
+    assert await talk.texts() == ["one"]
+
+
+@pytest.mark.parametrize(
+    ("wish", "expected"),
+    [
+        (["turn-1"], (400, "end_runs[0]", "invalid_type")),
+        ([{}], (400, "end_runs[0].run_key", MISSING)),
+        ([{"run_key": "k", "keep": [""]}], (400, "end_runs[0].keep[0]", "empty_string")),
+    ],
+)
+async def test_a_thread_update_with_bad_names_is_refused_and_changes_nothing(
+    talk: Conversation, wish: Any, expected: tuple[int, str, str]
+) -> None:
+    await talk.turn("one", run_key="k")
+    before = await talk.state()
+    path = f"/v1/threads/{talk.thread_id}"
+    answer = await talk.http.post(path, json={"end_runs": wish, "metadata": {"a": "b"}})
+    status, _, param, code = refusal(answer)
+    assert (status, param, code) == expected
+    assert await talk.state() == before
+
+
 # if_active
 
 

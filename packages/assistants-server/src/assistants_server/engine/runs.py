@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Concatenate, ParamSpec, TypeVar
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from sqlalchemy import Connection
 
 from .. import errors
 from ..clock import Clock
-from ..domain.drafts import RunDraft, ThreadDraft, ToolOutput
+from ..domain.drafts import EndRun, RunDraft, ThreadDraft, ToolOutput
 from ..domain.records import Run, Thread
 from ..domain.run_events import ObjectEvent, RunEvent
 from ..domain.run_state import ACTIVE
@@ -216,6 +216,32 @@ class Runs:
             await self._worker.expire(run)
             run = await self._database.read(runs.get, project_id, thread_id, run_id)
         return run
+
+    async def modify_thread(
+        self,
+        project_id: str,
+        thread_id: str,
+        changes: Mapping[str, Any],
+        end_runs: Sequence[EndRun],
+        *,
+        once: Once = UNREMEMBERED,
+    ) -> Thread:
+        """End the runs that are named, and apply ``changes`` (record field names).
+
+        Raises:
+            NotFound: no such thread.
+        """
+        thread, ended = await self._database.write(
+            once(threads.update_ending_runs),
+            project_id,
+            thread_id,
+            changes,
+            end_runs,
+            now=self._now(),
+            unstored=self._worker.unstored,
+        )
+        self._worker.ended(ended)
+        return thread
 
     async def delete_thread(self, project_id: str, thread_id: str) -> None:
         """With everything in it; a run under way is dropped silently.

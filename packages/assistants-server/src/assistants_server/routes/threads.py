@@ -5,9 +5,10 @@ from __future__ import annotations
 from starlette.responses import Response
 
 from ..store import threads as store
+from ..store.idempotency import Answer, Once
 from ..wire import threads as wire
 from ..wire.objects import DeletionObject, ThreadObject
-from ..wire.parts import NoQuery, deletion, list_page
+from ..wire.parts import NoQuery, deletion, encode, list_page
 from .endpoints import Call, Endpoint, Json
 
 
@@ -30,9 +31,14 @@ async def retrieve(call: Call[None, NoQuery]) -> Response:
 
 
 async def modify(call: Call[wire.ModifyThread, NoQuery]) -> Response:
-    return await call.write(
-        wire.render, store.update, call.project, call.id("thread_id"), call.body.changes()
+    thread = await call.server.runs.modify_thread(
+        call.project,
+        call.id("thread_id"),
+        call.body.changes(),
+        [end.draft() for end in call.body.end_runs or ()],
+        once=Once(call.keyed, lambda done: Answer(body=encode(wire.render(done[0])))),
     )
+    return Json(wire.render(thread))
 
 
 async def delete(call: Call[None, NoQuery]) -> Response:

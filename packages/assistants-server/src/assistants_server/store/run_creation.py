@@ -137,17 +137,9 @@ def create(
     # Of two outputs for one call the second finds it answered already.
     outputs = list({one.tool_call_id: one for one in reversed(wishes.tool_outputs)}.values())[::-1]
     answers = {output.tool_call_id: output.output for output in outputs}
-    ended: list[Ending] = []
-    for wish in wishes.end_runs:
-        runs.bury_key(connection, thread_id, wish.run_key)
-        named = runs.by_key(connection, thread_id, wish.run_key)
-        if named is None:
-            continue
-        ended += _end(connection, named, answers, now=now, unstored=unstored)
-        if wish.keep is not None:
-            kept = set(wish.keep)
-            brought = [message.id for message in messages.of_run(connection, named.id)]
-            messages.discard(connection, thread_id, [one for one in brought if one not in kept])
+    ended = run_endings.end_named(
+        connection, thread_id, wishes.end_runs, answers, now=now, unstored=unstored
+    )
     active = runs.active(connection, thread_id)
     if active is not None and active.expires_at is not None and active.expires_at <= now:
         ending = run_endings.end(
@@ -161,7 +153,7 @@ def create(
             raise ThreadBusy(active.id)
         if wishes.if_active == "error":
             raise errors.active_run(thread_id, active.id)
-        ended += _end(connection, active, answers, now=now, unstored=unstored)
+        ended += run_endings.end_by_request(connection, active, answers, now=now, unstored=unstored)
 
     messages.discard(connection, thread_id, wishes.delete_messages)
     messages.edit(connection, thread_id, wishes.edit_messages)
@@ -189,24 +181,6 @@ def create(
     started = runs.begin(connection, run, now=now)
     _record_outputs(connection, run, outputs, after_position=before, now=now)
     return Created(run=run, started=started, ended=ended)
-
-
-def _end(
-    connection: Connection,
-    run: Run,
-    answers: dict[str, str],
-    *,
-    now: int,
-    unstored: Callable[[str], Unstored | None],
-) -> list[Ending]:
-    ending = run_endings.end(
-        connection,
-        run,
-        Outcome(cause="end", answers=answers),
-        now=now,
-        unstored=unstored(run.id),
-    )
-    return [] if ending is None else [ending]
 
 
 def _run(

@@ -6,12 +6,13 @@ there is one place that knows what an ending does to what is still open.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from sqlalchemy import Connection
 
+from ..domain.drafts import EndRun
 from ..domain.records import Failure, JsonObject, Message, Run, Step, Usage
 from ..domain.run_state import INCOMPLETE_REASONS, STEP_ENDS, RunCause
 from . import messages, runs, signals, steps
@@ -86,6 +87,49 @@ def end(
     for open_step in steps.in_progress(connection, run.id):
         step = _close_step(connection, open_step, outcome, unstored, now=now)
     return Ending(ended, message, step)
+
+
+def end_named(
+    connection: Connection,
+    thread_id: str,
+    wishes: Sequence[EndRun],
+    answers: Mapping[str, str],
+    *,
+    now: int,
+    unstored: Callable[[str], Unstored | None],
+) -> list[Ending]:
+    """Extension ``end_runs``, on a thread whose row the caller has locked: end what is active,
+    delete what is not kept, and remember the names, so that what comes late is refused."""
+    ended: list[Ending] = []
+    for wish in wishes:
+        runs.bury_key(connection, thread_id, wish.run_key)
+        named = runs.by_key(connection, thread_id, wish.run_key)
+        if named is None:
+            continue
+        ended += end_by_request(connection, named, answers, now=now, unstored=unstored)
+        if wish.keep is not None:
+            kept = set(wish.keep)
+            brought = [message.id for message in messages.of_run(connection, named.id)]
+            messages.discard(connection, thread_id, [one for one in brought if one not in kept])
+    return ended
+
+
+def end_by_request(
+    connection: Connection,
+    run: Run,
+    answers: Mapping[str, str],
+    *,
+    now: int,
+    unstored: Callable[[str], Unstored | None],
+) -> list[Ending]:
+    """End a run because another request says so; nothing if it has ended.
+
+    Args:
+        unstored: what this process holds of a run it is executing, beyond the database.
+    """
+    outcome = Outcome(cause="end", answers=answers)
+    ending = end(connection, run, outcome, now=now, unstored=unstored(run.id))
+    return [] if ending is None else [ending]
 
 
 def _close_message(

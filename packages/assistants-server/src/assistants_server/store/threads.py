@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy import Connection
 
 from .. import errors, ids
-from ..domain.drafts import ThreadDraft
+from ..domain.drafts import EndRun, ThreadDraft
 from ..domain.records import Metadata, Page, Thread
-from . import attachments, messages, pages, rows, runs, signals, thread_lock
+from . import attachments, messages, pages, rows, run_endings, runs, signals, thread_lock
 from .pages import Listing
 from .prepared import Prepared
+from .run_endings import Ending, Unstored
 
 _table = rows.threads
 _pairs = rows.thread_metadata
@@ -70,6 +71,26 @@ def update(
         connection.execute(sa.delete(_pairs).where(_pairs.c.thread_id == thread_id))
         _index(connection, thread)
     return thread
+
+
+def update_ending_runs(
+    connection: Connection,
+    project_id: str,
+    thread_id: str,
+    changes: Mapping[str, Any],
+    end_runs: Sequence[EndRun],
+    *,
+    now: int,
+    unstored: Callable[[str], Unstored | None],
+) -> tuple[Thread, Sequence[Ending]]:
+    """The same, with the extension ``end_runs``.
+
+    Args:
+        unstored: what this process holds of a run it is executing, beyond the database.
+    """
+    thread_lock.hold(connection, project_id, thread_id)
+    ended = run_endings.end_named(connection, thread_id, end_runs, {}, now=now, unstored=unstored)
+    return update(connection, project_id, thread_id, changes), ended
 
 
 def delete(connection: Connection, project_id: str, thread_id: str) -> str | None:

@@ -26,6 +26,8 @@ LARGEST_ARRAY = 10_000
 """Bound of the arrays for which OpenAI names none."""
 
 Text = Annotated[str, Field(max_length=256_000)]
+ObjectId = Annotated[str, Field(min_length=1, max_length=256)]
+ObjectIds = Annotated[list[ObjectId], Field(max_length=LARGEST_ARRAY)]
 Count = Annotated[int, Field(ge=1, le=LARGEST_INTEGER)]
 
 

@@ -1,7 +1,7 @@
 """Runs: request bodies, the extensions of run creation, and the object.
 
-The extensions are accepted where they are documented, on ``POST /threads/{thread_id}/runs`` alone;
-anywhere else they are unknown parameters.
+The extensions are accepted where they are documented, on ``POST /threads/{thread_id}/runs`` (and
+``end_runs`` on thread update); anywhere else they are unknown parameters.
 """
 
 from __future__ import annotations
@@ -11,11 +11,12 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, model_validator
 from typing_extensions import Self
 
-from ..domain.drafts import CarriedOutput, EndRun, RunDraft, RunExtensions, ThreadDraft, ToolOutput
+from ..domain.drafts import CarriedOutput, RunDraft, RunExtensions, ThreadDraft, ToolOutput
 from ..domain.records import Failure, JsonObject, Run, Usage
 from ..domain.run_state import TERMINAL
 from . import validation
 from .assistants import ModelName, Temperature, TopP
+from .end_runs import EndRuns, RunKey
 from .messages import Content, CreateMessage, blocks
 from .objects import FailureObject, RequiredActionObject, RunObject, UsageObject
 from .parts import (
@@ -24,6 +25,8 @@ from .parts import (
     Closed,
     Count,
     MetadataBody,
+    ObjectId,
+    ObjectIds,
     Text,
     ToolResources,
 )
@@ -38,11 +41,8 @@ from .tools import (
     tool_records,
 )
 
-ObjectId = Annotated[str, Field(min_length=1, max_length=256)]
 CallId = Annotated[str, Field(min_length=1)]
 """The model's own; some gateways hide kilobytes of their state in it."""
-RunKey = Annotated[str, Field(min_length=1, max_length=256)]
-ObjectIds = Annotated[list[ObjectId], Field(max_length=LARGEST_ARRAY)]
 
 
 class TruncationStrategy(Closed):
@@ -100,11 +100,6 @@ class _RunOptions(Closed):
 # --- extensions -----------------------------------------------------------------------------------
 
 
-class EndRunBody(Closed):
-    run_key: RunKey
-    keep: ObjectIds | None = None
-
-
 class CarriedOutputBody(Closed):
     tool_call_id: CallId
     output: str | None = None
@@ -127,7 +122,7 @@ class EditMessage(Closed):
 
 class _Extensions(Closed):
     run_key: RunKey | None = None
-    end_runs: Annotated[list[EndRunBody], Field(max_length=LARGEST_ARRAY)] | None = None
+    end_runs: EndRuns | None = None
     if_active: Literal["error", "queue", "supersede"] | None = None
     tool_outputs: Annotated[list[CarriedOutputBody], Field(max_length=LARGEST_ARRAY)] | None = None
     edit_messages: Annotated[list[EditMessage], Field(max_length=LARGEST_ARRAY)] | None = None
@@ -140,7 +135,7 @@ class _Extensions(Closed):
             return RunExtensions()
         return RunExtensions(
             run_key=self.run_key,
-            end_runs=[EndRun(run_key=end.run_key, keep=end.keep) for end in self.end_runs or ()],
+            end_runs=[end.draft() for end in self.end_runs or ()],
             if_active=self.if_active or "error",
             tool_outputs=[output.draft() for output in self.tool_outputs or ()],
             edit_messages={edit.id: blocks(edit.content) for edit in self.edit_messages or ()},

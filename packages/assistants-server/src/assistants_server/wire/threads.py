@@ -8,6 +8,7 @@ from pydantic import Field
 
 from ..domain.drafts import ThreadDraft
 from ..domain.records import Thread
+from .end_runs import EndRuns
 from .messages import CreateMessage
 from .objects import ThreadObject
 from .parts import (
@@ -38,6 +39,7 @@ class ModifyThread(Closed):
 
     tool_resources: ToolResources | None = None
     metadata: MetadataBody | None = None
+    end_runs: EndRuns | None = None  # an extension
 
     def changes(self) -> dict[str, Any]:
         changes: dict[str, Any] = {}
