@@ -28,12 +28,13 @@ def lose_the_answer(caller: Caller) -> None:
     caller.wire.after = lose
 
 
-def hold_back(caller: Caller) -> list[httpx2.Request]:
-    """The next message's request is held up on its way; its sender gives up."""
+def hold_back(caller: Caller, last: str = "/messages") -> list[httpx2.Request]:
+    """The next request to add a message, or to whose path ends so, is held up on its way; its
+    sender gives up."""
     held: list[httpx2.Request] = []
 
     def hold(request: httpx2.Request) -> None:
-        if is_adding(request):
+        if request.method == "POST" and request.url.path.endswith(last):
             caller.wire.before = None
             held.append(request)
             raise httpx2.ReadError("the line is dead", request=request)
@@ -165,17 +166,9 @@ async def test_a_turn_that_arrives_after_its_sender_has_gone_on_is_refused(
     caller: Caller, upstream: Upstream, arrival: str
 ) -> None:
     """The user was answered by the retry; what comes late must not answer once more."""
-    held: list[httpx2.Request] = []
-
-    def hold(request: httpx2.Request) -> None:
-        if request.url.path.endswith("/runs"):
-            caller.wire.before = None
-            held.append(request)
-            raise httpx2.ReadError("the line is dead", request=request)
-
     async with caller.session() as session:
         await session.run(user_input="one")
-        caller.wire.before = hold
+        held = hold_back(caller, "/runs")
         with caller.counted() as requests:
             await session.run(user_input="two")
         assert requests == [RUN, RUN]
@@ -189,6 +182,27 @@ async def test_a_turn_that_arrives_after_its_sender_has_gone_on_is_refused(
             await session.run(user_input="four")
         assert requests == [RUN]
         assert await caller.thread() == said(session.history)
+
+
+@pytest.mark.parametrize("extensions", [None], ids=["extensions"])
+@pytest.mark.parametrize("close", [False, True], ids=["sync", "aclose"])
+async def test_a_turn_that_arrives_after_a_sync_is_refused(
+    caller: Caller, upstream: Upstream, close: bool
+) -> None:
+    await caller.llm.load_chat_ctx()
+    context = ChatContext.empty()
+    context.add_message(role="user", content="one")
+    held = hold_back(caller, "/runs")
+    with pytest.raises(APIError):
+        await caller.llm.chat(chat_ctx=context, conn_options=ONCE).collect()
+    if close:
+        await caller.llm.aclose()
+    else:
+        await caller.llm.sync(context)
+    refusal = await arrives(held.pop())
+    assert (refusal.status_code, refusal.json()["error"]["code"]) == (400, "run_ended")
+    assert upstream.requests == []
+    assert await caller.thread() == ([] if close else said(context))
 
 
 async def test_a_message_that_is_refused_is_not_sent_for_ever(

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import functools
-import json
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -20,7 +19,7 @@ import openai
 from .errors import is_busy, is_missing, is_refusal
 from .ledger import Adding, Held, Ledger, OpenRun
 from .messages import ITEM_ID, answers_as_text, parts_of, wire_content, wire_message
-from .plan import Changes, NewRun, Scratch, Submit, added, fingerprint
+from .plan import Changes, NewRun, Scratch, Submit, added
 from .resources import Assistant
 from .server import Json, Server, side_by_side
 from .snapshot import Answer, Snapshot, digest
@@ -131,32 +130,18 @@ def scratch(
     return Request("/threads/runs", body)
 
 
-def open_run(
-    key: str,
-    snapshot: Snapshot,
-    *,
-    excluded: frozenset[str] = frozenset(),
-    touched: Sequence[str] = (),
-) -> OpenRun:
-    """The ledger's note of a request that is about to leave."""
-    return OpenRun(
-        key=key,
-        turn=snapshot.turn,
-        state="sent",
-        settings=fingerprint(snapshot.settings),
-        tool_choice=json.dumps(snapshot.settings.get("tool_choice", "auto")),
-        excluded=excluded,
-        touched=frozenset(touched),
-    )
-
-
 async def end_runs(server: Server, ledger: Ledger, *, patience: float) -> Ledger:
-    """End every run of ours that may be active, request by request, and wait until it has ended."""
+    """End every run of ours that may be active, and return when it has ended. With the extensions
+    that is one request, and what comes late is refused."""
     thread = f"/threads/{ledger.thread_id}"
+    if server.extensions:
+        named = [{"run_key": run.key} for run in ledger.runs]
+        await server.request("POST", thread, body={"end_runs": named})
     for run in ledger.runs:
         run_id = run.run_id or await run_of_key(server, thread, run.key)
         if run_id is not None:
-            await _cancel(server, f"{thread}/runs/{run_id}", patience=patience)
+            if not server.extensions:
+                await _cancel(server, f"{thread}/runs/{run_id}", patience=patience)
             ledger = ledger.with_run(replace(run, run_id=run_id, state="cut"))
     return ledger
 

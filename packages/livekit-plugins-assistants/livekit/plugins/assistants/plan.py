@@ -271,6 +271,25 @@ def settle(
     )
 
 
+def open_run(
+    key: str,
+    snapshot: Snapshot,
+    *,
+    excluded: frozenset[str] = frozenset(),
+    touched: Sequence[str] = (),
+) -> OpenRun:
+    """The ledger's note of a request that is about to leave."""
+    return OpenRun(
+        key=key,
+        turn=snapshot.turn,
+        state="sent",
+        settings=fingerprint(snapshot.settings),
+        tool_choice=json.dumps(snapshot.settings.get("tool_choice", "auto")),
+        excluded=excluded,
+        touched=frozenset(touched),
+    )
+
+
 def after_run_created(
     ledger: Ledger,
     plan: NewRun,

@@ -25,7 +25,15 @@ from .errors import is_refusal, run_failed, translatable
 from .event_handler import AssistantEvents, typed_events
 from .ledger import Held
 from .log import logger
-from .plan import NewRun, Plan, Scratch, Submit, after_outputs_taken, after_run_created
+from .plan import (
+    NewRun,
+    Plan,
+    Scratch,
+    Submit,
+    after_outputs_taken,
+    after_run_created,
+    open_run,
+)
 from .reply import Reply, tool_calls, usage_of, words_of
 from .resources import Assistant
 from .snapshot import STAMP, Entry, Snapshot, Text, digest, stamp
@@ -115,9 +123,7 @@ class Attempt:
 
     def _creation(self, plan: NewRun) -> delivery.Request:
         changes = plan.changes
-        note = delivery.open_run(
-            self.key, self._snapshot, excluded=plan.hides, touched=changes.deletes
-        )
+        note = open_run(self.key, self._snapshot, excluded=plan.hides, touched=changes.deletes)
         self._conversation.ledger = self._conversation.ledger.sending(
             note, [edit.message_id for edit in changes.edits]
         )
@@ -141,7 +147,7 @@ class Attempt:
         )
         # Its calls are told in words, each time anew: the thread does not have them.
         self.plan = replace(prepared, answers=())
-        note = delivery.open_run(self.key, self._snapshot, excluded=prepared.hides)
+        note = open_run(self.key, self._snapshot, excluded=prepared.hides)
         conversation.ledger = conversation.ledger.sending(note)
         send = functools.partial(self._begun, request)
         return await delivery.when_free(send, patience=call.patience)
