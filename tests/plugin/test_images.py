@@ -160,6 +160,21 @@ async def test_files_go_with_their_message(server: LiveServer, extensions: bool 
     assert await files(server) == 0
 
 
+async def test_files_go_with_an_edit_that_takes_their_picture_away(
+    server: LiveServer, extensions: bool | None
+) -> None:
+    options = {"delete_files": "with_message"}
+    async with Caller(server, extensions=extensions, options=options) as caller:
+        context = looking(ImageContent(image=png()), ImageContent(image=png()))
+        await caller.llm.chat(chat_ctx=context).collect()
+        (item,) = context.messages()
+        item.content.pop()
+        await caller.llm.sync(context)
+        item.content.pop()
+        await caller.llm.chat(chat_ctx=context).collect()
+    assert await files(server) == 0
+
+
 @pytest.mark.parametrize(("choice", "left"), [("never", 1), ("on_close", 0)])
 async def test_files_at_the_end(server: LiveServer, choice: str, left: int) -> None:
     async with Caller(server, options={"delete_files": choice}) as caller:

@@ -7,7 +7,7 @@ after a turn belongs to tasks that the conversation owns and ``aclose()`` waits 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -144,14 +144,16 @@ class Conversation:
             self.ledger = ledger
         self._stale = False
         ids = {one.item_id: one.message_id for one in self.ledger.held}
-        for entry in changes.messages:
-            self.note_files(ids[entry.item_id], entry)
-        self.messages_deleted(changes.deletes)
+        self.note_files(changes, [ids[entry.item_id] for entry in changes.messages])
 
     async def _reload(self, entries: Sequence[Entry]) -> None:
         items = frozenset(entry.item_id for entry in entries)
         self.ledger = await delivery.reload(self.server, self.ledger, items)
         self._stale = False
+        shown = {entry.item_id: entry for entry in entries}
+        for one in self.ledger.held:
+            if one.item_id in shown and (files := self.images.of([shown[one.item_id]])):
+                self._files[one.message_id] = frozenset(files)
 
     async def recover(self, error: Exception, snapshot: Snapshot, decided: Plan | None) -> bool:
         """After a refusal: put right what we had wrong. False: it is final."""
@@ -180,18 +182,18 @@ class Conversation:
         self._adopt(thread)
         return True
 
-    def note_files(self, message_id: str, entry: Entry) -> None:
-        if files := self.images.of([entry]):
-            self._files[message_id] = frozenset(files)
-
-    def messages_deleted(self, message_ids: Iterable[str]) -> None:
-        """Delete the files of these messages, if that was asked for and no other shows them."""
-        if self._conduct.delete_files != "with_message":
-            return
-        gone = [self._files.pop(one) for one in message_ids if one in self._files]
-        files = frozenset().union(*gone).difference(*self._files.values())
-        for file_id in files:
-            self.spawn(self._delete_file(file_id), name="delete_file")
+    def note_files(self, changes: Changes, message_ids: Sequence[str]) -> None:
+        """Changes were made, ``message_ids`` are those of their new messages: delete the files that
+        no message shows any more, if that was asked for."""
+        edits = {edit.message_id: edit.entry for edit in changes.edits}
+        left = [self._files.pop(one, frozenset()) for one in (*edits, *changes.deletes)]
+        added = zip(message_ids, changes.messages, strict=False)
+        for message_id, entry in (*edits.items(), *added):
+            if files := self.images.of([entry]):
+                self._files[message_id] = frozenset(files)
+        if self._conduct.delete_files == "with_message":
+            for file_id in frozenset().union(*left).difference(*self._files.values()):
+                self.spawn(self._delete_file(file_id), name="delete_file")
 
     # assistant and thread -----------------------------------------------------------------------
 

@@ -269,9 +269,7 @@ class Attempt:
             run=replace(note, state="streaming", run_id=self.run_id, touched=frozenset()),
             message_ids=added,
         )
-        for message_id, entry in zip(added, self.plan.changes.messages, strict=False):
-            conversation.note_files(message_id, entry)
-        conversation.messages_deleted(self.plan.changes.deletes)
+        conversation.note_files(self.plan.changes, added)
 
     def _outputs_taken(self) -> None:
         assert isinstance(self.plan, Submit)
