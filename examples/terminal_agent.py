@@ -153,11 +153,13 @@ async def _talk(arguments: argparse.Namespace, keys: Keyboard, screen: Screen) -
 
 
 def _resume(arguments: argparse.Namespace, thread_id: str | None) -> str:
-    caller = shlex.quote(arguments.caller or "")
-    which = f"--caller {caller}" if arguments.caller else f"--thread {thread_id}"
+    words = ["--caller", arguments.caller] if arguments.caller else ["--thread", str(thread_id)]
+    for option in ("model", "base_url", "data"):  # elsewhere the thread is not there
+        if given := getattr(arguments, option):
+            words += [f"--{option.replace('_', '-')}", given]
     if os.environ.get("MAKELEVEL"):
-        return f'make demo ARGS="{which}"'
-    return f"python -m examples.terminal_agent {which}"
+        return f'make demo ARGS="{shlex.join(words)}"'
+    return f"python -m examples.terminal_agent {shlex.join(words)}"
 
 
 def _sentence(error: BaseException) -> str:

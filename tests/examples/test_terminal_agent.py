@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shlex
 import signal
 import socket
 import sys
@@ -72,6 +73,19 @@ async def test_a_caller_is_recognised(model: Upstream) -> None:
     assert (first.status, again.status) == (0, 0), first.errors + again.errors
     assert again.thread == first.thread
     assert "--caller 'Ana B'" in again.output
+
+
+async def test_how_to_go_on_names_the_place_of_the_data_and_the_model(
+    model: Upstream, tmp_path: Path
+) -> None:
+    model.script(say("Hello."), say("Hello again."))
+    elsewhere = ["--model", "gpt-4o", "--data", str(tmp_path / "my data")]
+    first = await piped_process("I am here.\n", *elsewhere)
+    assert first.status == 0, first.errors
+    words = shlex.split(first.output.partition("Go on with: python -m examples.terminal_agent ")[2])
+    assert words == ["--thread", first.thread, *elsewhere]
+    again = await piped_process("Me again.\n", *words)
+    assert (again.status, again.thread) == (0, first.thread), again.errors
 
 
 async def test_tools_and_cost_are_shown(model: Upstream) -> None:
