@@ -112,7 +112,7 @@ def test_help_names_every_option() -> None:
         (["--host", "::"], "Refusing to listen on ::"),
         (["--port", "99999"], "--port: Input should be less than or equal to 65535."),
         (["--log-level", "loud"], "There is no log level 'loud'"),
-        (["--database-url", "mysql://x"], "Databases of kind 'mysql' are not supported."),
+        (["--database-url", "mysql://x"], "Databases of kind 'mysql' are not supported: use "),
         (["--database-url", "nonsense"], "The database URL is not one"),
         (
             ["--database-url", "postgresql://user:secret@127.0.0.1:1/x"],
@@ -171,6 +171,12 @@ async def test_the_greeting_says_who_answers(
 ) -> None:
     for name in ("OPENAI_API_KEY", "OPENAI_BASE_URL"):
         monkeypatch.delenv(name, raising=False)
+    with monkeypatch.context() as patch:
+        patch.setenv("ASSISTANTS_LOCAL_MODEL", "/nowhere.gguf")
+        async with served(tmp_path) as server:
+            assert "answers with no model yet" in server.greeting
+            server.process.terminate()
+            assert "There is no model file /nowhere.gguf.\n" in (await server.ended())[1]
     async with served(tmp_path) as server:
         assert "answers with SmolLM2-135M-Instruct, on this machine" in server.greeting
     monkeypatch.setenv("ASSISTANTS_MODELS", '{"*": "small"}')

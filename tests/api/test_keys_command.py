@@ -21,6 +21,7 @@ def data(tmp_path: Path) -> tuple[str, str]:
 
 
 def test_a_key_is_made_listed_and_revoked(data: tuple[str, str]) -> None:
+    outcome("migrate", *data)
     assert outcome("keys", "list", *data) == (0, "", "There are no keys.\n")
     status, secret, said = outcome("keys", "create", "my phone", "--project", "acme", *data)
     assert status == 0
@@ -76,10 +77,11 @@ def test_a_key_is_made_listed_and_revoked(data: tuple[str, str]) -> None:
 def test_what_cannot_be_done_is_one_sentence(
     data: tuple[str, str], arguments: list[str], sentence: str
 ) -> None:
+    outcome("migrate", *data)
     assert outcome(*arguments, *data) == (1, "", sentence)
 
 
-@pytest.mark.parametrize("command", [["keys", "list"], ["migrate"]])
+@pytest.mark.parametrize("command", [["keys", "create", "x"], ["migrate"]])
 def test_a_database_that_does_not_open_is_one_sentence(command: list[str]) -> None:
     status, out, err = outcome(*command, "--data", __file__)
     assert (status, out, len(err.splitlines())) == (1, "", 1)
@@ -92,6 +94,7 @@ def test_the_place_of_the_data_may_come_from_the_environment(
     outcome("keys", "create", "one", *data)
     monkeypatch.setenv("ASSISTANTS_DATA", data[1])
     assert "one" in outcome("keys", "list")[1]
+    outcome("migrate", "--data", str(tmp_path / "other"))
     assert outcome("keys", "list", "--data", str(tmp_path / "other"))[1] == ""
 
 
@@ -119,6 +122,7 @@ def test_a_database_of_a_newer_version_is_one_sentence(
 
 
 def test_a_projects_model_names_are_set_listed_and_unset(data: tuple[str, str]) -> None:
+    outcome("migrate", *data)
     assert outcome("models", "list", *data) == (0, "", "No project replaces a name.\n")
     acme = ("--project", "acme", *data)
     status, said, soon = outcome("models", "set", "gpt-4=org/qwen3:8b", "*=small", *acme)

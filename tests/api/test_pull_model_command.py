@@ -25,6 +25,7 @@ def index(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
         (package / weights.FILE).write_bytes(WEIGHTS)
 
     monkeypatch.setattr(weights, "_install", install)
+    monkeypatch.setattr(weights, "_installed", lambda: None)
     monkeypatch.setattr(weights, "SHA256", sha256(WEIGHTS).hexdigest())
     return asked
 

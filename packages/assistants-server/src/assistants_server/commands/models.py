@@ -74,7 +74,7 @@ def list_names(data: options.Data = None, database_url: options.DatabaseUrl = No
 
 
 async def _list(data: Path | None, database_url: str | None) -> Mapping[str, Mapping[str, str]]:
-    async with options.opened(data, database_url) as database:
+    async with options.opened(data, database_url, made=False) as database:
         return await database.read(store.read)
 
 
@@ -98,7 +98,7 @@ def unset(
 async def _unset(
     project: str, names: Sequence[str], data: Path | None, database_url: str | None
 ) -> Sequence[str]:
-    async with options.opened(data, database_url) as database:
+    async with options.opened(data, database_url, made=False) as database:
         return await database.write(store.remove, project, names)
 
 

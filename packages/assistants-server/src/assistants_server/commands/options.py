@@ -21,7 +21,10 @@ T = TypeVar("T")
 
 Data = Annotated[
     Path | None,
-    typer.Option(help="Folder of the SQLite database.", show_default="in your user data folder"),
+    typer.Option(
+        help="Folder of the SQLite database and of the local model's weights.",
+        show_default="in your user data folder",
+    ),
 ]
 DatabaseUrl = Annotated[
     str | None,
@@ -61,7 +64,9 @@ async def opened(
     """
     known = settings({"data": data, "database_url": database_url})
     if not made and not is_there(known.database):
-        give_up(f"There is no database at {place(known)}.")
+        give_up(
+            f"There is no database at {place(known)}; --data or --database-url names another place."
+        )
     database = await Database.open(known.database)
     try:
         yield database

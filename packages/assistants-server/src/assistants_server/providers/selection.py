@@ -65,9 +65,14 @@ class Selection:
             return f"{provider.title}, on this machine"
         return f"{self._usual or 'models'} at {provider.base_url}"
 
+    def lacks(self) -> str | None:
+        """What keeps that one from answering, where it shows before it is asked."""
+        provider = self._choose(self._usual)
+        return provider.lacks() if isinstance(provider, LocalModel) else None
+
     async def prewarm(self) -> None:
-        """Load the local model if it is to answer for every name, so that the first turn is quick
-        and what it lacks is said at once.
+        """Load the local model if somebody asked that it answers for every name, so that the first
+        turn is quick.
 
         Raises:
             ProviderError: the local model cannot run here.

