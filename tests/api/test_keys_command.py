@@ -12,6 +12,8 @@ import pytest
 from tests.api.test_command_line import outcome, served
 from tests.live_server import BETA
 
+from assistants_server.commands import options
+from assistants_server.settings import Settings
 from assistants_server.store import schema
 
 
@@ -137,6 +139,13 @@ def test_a_projects_model_names_are_set_listed_and_unset(data: tuple[str, str]) 
         "Project acme does not replace gpt-4, * any more.\n",
     )
     assert outcome("models", "list", *data)[1] == "default\tgpt-4\tlocal\n"
+
+
+@pytest.mark.parametrize(
+    "url", ["postgresql://ana:secret@host/name", "postgresql://host/name?user=ana&password=secret"]
+)
+def test_the_place_that_is_shown_holds_no_password(url: str) -> None:
+    assert options.place(Settings(database_url=url)).endswith("host/name")
 
 
 def test_migrating_says_the_revision(data: tuple[str, str]) -> None:

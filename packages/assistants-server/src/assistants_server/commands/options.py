@@ -47,10 +47,10 @@ def settings(given: Mapping[str, Any]) -> Settings:
 
 
 def place(known: Settings) -> str:
-    """Where the data is, fit to be shown: a URL may hold a password."""
+    """Where the data is, fit to be shown: a URL may hold a password, and so may its parameters."""
     if known.database_url is None:
         return str(known.data)
-    return known.database_url.rpartition("@")[2]
+    return known.database_url.rpartition("@")[2].partition("?")[0]
 
 
 @asynccontextmanager
