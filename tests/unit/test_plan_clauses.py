@@ -197,7 +197,7 @@ def test_several_messages_of_one_reply_become_one_when_edited() -> None:
 def test_a_server_that_cannot_edit_gets_the_rest_again() -> None:
     book = ledger(held(U1, "m1"), reply("m2", "hello there"))
     heard = agent("r1", "hello", message="m2", interrupted=True)
-    decided = new_run(shown(U1, heard, U2), book, edits=False)
+    decided = new_run(shown(U1, heard, U2), book, extensions=False)
     assert decided.changes.deletes == ("m2",)
     assert decided.changes.messages == (heard, U2)
 
@@ -374,7 +374,7 @@ def test_a_request_that_was_never_answered_leaves_nothing() -> None:
 
 
 def test_what_an_unanswered_request_may_have_deleted_is_sent_again() -> None:
-    run = OpenRun(key="k2", turn=2, state="sent", touched=frozenset({"m1"}))
+    run = OpenRun(key="k2", turn=2, state="sent", deletes=frozenset({"m1"}))
     decided = new_run(shown(U1, U2), ledger(held(U1, "m1"), runs=(run,)))
     assert decided.changes.deletes == ("m1",)
     assert decided.changes.messages == (U1, U2)
@@ -444,7 +444,7 @@ def test_a_forced_choice_is_over_after_the_first_turn() -> None:
     snapshot = asked(U1, settings={"tool_choice": "auto"})
     book = ledger(held(U1, "m1"), runs=(run,))
     assert isinstance(plan(snapshot, book), Submit)
-    assert isinstance(plan(snapshot, book, None, Policy(edits=False)), NewRun)
+    assert isinstance(plan(snapshot, book, None, Policy(extensions=False)), NewRun)
 
 
 def test_a_result_that_came_too_late_for_its_run_is_carried_with_its_name() -> None:

@@ -124,7 +124,7 @@ class World:
             key=key,
             turn=snapshot.turn,
             state="sent",
-            touched=frozenset(decided.changes.deletes),
+            deletes=frozenset(decided.changes.deletes),
         )
         self.ledger = self.ledger.sending(run, [e.message_id for e in decided.changes.edits])
         if wire == "lost before":
@@ -134,7 +134,7 @@ class World:
         assert ids is not None
         if wire == "lost after":
             return None
-        run = replace(run, state="streaming", run_id=key, touched=frozenset())
+        run = replace(run, state="streaming", run_id=key, deletes=frozenset())
         self.ledger = after_run_created(self.ledger, decided, snapshot, run=run, message_ids=ids)
         whole = f"answer {snapshot.turn} to the end"
         message = self.thread.add("assistant", whole, key)

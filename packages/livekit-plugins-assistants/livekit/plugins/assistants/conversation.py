@@ -74,7 +74,9 @@ class Conversation:
 
     @property
     def policy(self) -> Policy:
-        return Policy(edits=bool(self.server.extensions), full=self._conduct.interrupted == "full")
+        return Policy(
+            extensions=bool(self.server.extensions), full=self._conduct.interrupted == "full"
+        )
 
     def plan(self, snapshot: Snapshot) -> Plan:
         return plan(snapshot, self.ledger, self.turns.fates(self.ledger), self.policy)

@@ -1,8 +1,9 @@
 """What the thread holds, as far as we know: pure values and how they change.
 
-The ledger changes when the server said so (``run.created`` and later events, the answer of a
-message request), never when a request is sent. A run whose stream did not end in order stays in
-``runs`` until a later request has named it in ``end_runs``.
+What the thread holds changes here when the server said so (``run.created`` and later events, the
+answer of a message request). A request that leaves is only noted: its run in ``runs``, what it
+edits as ``loose``, a message it adds in ``adding``. A run whose stream did not end in order stays
+in ``runs`` until a later request has named it in ``end_runs``.
 """
 
 from __future__ import annotations
@@ -53,7 +54,7 @@ class Held:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OpenRun:
-    """A run of ours that may be active. ``touched``: what its request may have changed, as long as
+    """A run of ours that may be active. ``deletes``: messages that its request deletes, as long as
     its arrival is in doubt. ``excluded`` and ``settings`` are what its model was shown with."""
 
     key: str
@@ -64,7 +65,7 @@ class OpenRun:
     settings: str = ""
     tool_choice: str = ""
     excluded: frozenset[str] = frozenset()
-    touched: frozenset[str] = frozenset()
+    deletes: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,6 +94,11 @@ class Ledger:
     complete: bool = True  # every message of the base is in `held`
     fresh: bool = True  # nothing was sent since the thread was loaded
     in_use: bool = False  # a session prewarmed or used us
+
+    @property
+    def doubtful(self) -> frozenset[str]:
+        """Messages that may be deleted already, by a request that has not been answered."""
+        return frozenset().union(*(run.deletes for run in self.runs if run.state == "sent"))
 
     def run(self, key: str) -> OpenRun | None:
         return next((run for run in self.runs if run.key == key), None)
@@ -149,6 +155,7 @@ class Ledger:
         return replace(self, runs=tuple(run for run in self.runs if run.key not in gone))
 
     def sends(self, item_id: str, adding: Adding) -> Ledger:
+        """A message leaves, to be added for this item."""
         return replace(self, adding={**self.adding, item_id: adding})
 
     def refuses(self, item_id: str) -> Ledger:

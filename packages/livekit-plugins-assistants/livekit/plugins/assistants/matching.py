@@ -15,10 +15,11 @@ from .snapshot import Entry
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Policy:
-    """``edits``: the server can change and hide messages (the extensions). ``full``: an interrupted
-    reply keeps the text the model wrote, heard or not."""
+    """``extensions``: the server has them, so messages can be edited, and a forced choice of tool
+    is for the first turn of a run alone. ``full``: an interrupted reply keeps the text the model
+    wrote, heard or not."""
 
-    edits: bool = True
+    extensions: bool = True
     full: bool = False
 
 
@@ -36,7 +37,8 @@ def match(
     doubtful: Iterable[str] = (),
 ) -> tuple[list[tuple[Held, Entry]], tuple[Entry, ...], dict[str, tuple[Held, Entry]]]:
     """The longest prefix of ``entries`` that is a subsequence of ``held``; the rest; and, by their
-    ids, the messages that the rest already are: sent again, they must go.
+    ids, the messages that the rest already are: sent again, they must go. ``doubtful``: messages
+    that may be deleted already, so none of the prefix.
 
     Base messages are never sent again: one that stands elsewhere counts as held where it is.
     """
@@ -58,7 +60,7 @@ def match(
                 break
             if rest or index <= last:
                 continue
-            if policy.edits or not differs(one, entry, policy):
+            if policy.extensions or not differs(one, entry, policy):
                 found = index
                 break
         if found is None:

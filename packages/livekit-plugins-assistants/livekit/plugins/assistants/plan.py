@@ -117,7 +117,7 @@ def is_foreign(snapshot: Snapshot, ledger: Ledger) -> bool:
 def compare(snapshot: Snapshot, ledger: Ledger, fates: Fates, policy: Policy) -> Changes:
     """Match the snapshot with the thread and judge what it lacks."""
     held = bind_base(snapshot.entries, ledger)
-    doubtful = {one for run in ledger.runs if run.state == "sent" for one in run.touched}
+    doubtful = ledger.doubtful
     pairs, rest, superseded = match(snapshot.entries, held, ledger.thread_id, policy, doubtful)
     matched = {one.message_id: entry for one, entry in pairs}
 
@@ -151,7 +151,7 @@ def compare(snapshot: Snapshot, ledger: Ledger, fates: Fates, policy: Policy) ->
             hidden.extend(one.message_ids)
         stays = one
         told = fates.committed(one) if one.turn is not None else None
-        if told is not None and policy.edits:
+        if told is not None and policy.extensions:
             stays, edit = keep(one, told, policy, seen=True)
             if edit is not None:
                 edits.append(edit)
@@ -235,7 +235,7 @@ def settle(
     """
     wanted = tuple(e for e in entries or () if e.item_id not in ledger.removed)
     held = bind_base(wanted, ledger) if entries is not None else ledger.held
-    doubtful = {one for run in ledger.runs if run.state == "sent" for one in run.touched}
+    doubtful = ledger.doubtful
     pairs, rest, superseded = match(wanted, held, ledger.thread_id, policy, doubtful)
     matched = {one.message_id: entry for one, entry in pairs}
     sessions = {fates.sessions.get(one.turn) for one, _ in pairs if one.turn is not None}
@@ -254,7 +254,7 @@ def settle(
                 deletes.extend(one.message_ids)
                 continue
             entry = fates.committed(one)
-        if entry is None or (not policy.edits and differs(one, entry, policy)):
+        if entry is None or (not policy.extensions and differs(one, entry, policy)):
             after.append(one)
             continue
         bound, edit = keep(one, entry, policy, seen=True)
@@ -276,7 +276,7 @@ def open_run(
     snapshot: Snapshot,
     *,
     excluded: frozenset[str] = frozenset(),
-    touched: Sequence[str] = (),
+    deletes: Sequence[str] = (),
 ) -> OpenRun:
     """The ledger's note of a request that is about to leave."""
     return OpenRun(
@@ -286,7 +286,7 @@ def open_run(
         settings=fingerprint(snapshot.settings),
         tool_choice=json.dumps(snapshot.settings.get("tool_choice", "auto")),
         excluded=excluded,
-        touched=frozenset(touched),
+        deletes=frozenset(deletes),
     )
 
 
@@ -369,7 +369,7 @@ def _choice_allows(run: OpenRun, snapshot: Snapshot, policy: Policy) -> bool:
     others may apply it again and call for ever."""
     if snapshot.settings.get("tool_choice", "auto") != "auto":
         return False
-    return policy.edits or run.tool_choice in ("", json.dumps("auto"))
+    return policy.extensions or run.tool_choice in ("", json.dumps("auto"))
 
 
 def _hidden_calls(snapshot: Snapshot, ledger: Ledger) -> tuple[str, ...]:

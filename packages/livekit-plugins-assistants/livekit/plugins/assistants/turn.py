@@ -108,7 +108,7 @@ class Attempt:
     def _submission(self, plan: Submit) -> delivery.Request:
         self.key = plan.run.key
         self.run_id = plan.run.run_id or ""
-        run = replace(plan.run, state="sent", touched=frozenset())
+        run = replace(plan.run, state="sent", deletes=frozenset())
         self._conversation.ledger = self._conversation.ledger.sending(run)
         return delivery.submission(self.thread_id, plan)
 
@@ -123,7 +123,7 @@ class Attempt:
 
     def _creation(self, plan: NewRun) -> delivery.Request:
         changes = plan.changes
-        note = open_run(self.key, self._snapshot, excluded=plan.hides, touched=changes.deletes)
+        note = open_run(self.key, self._snapshot, excluded=plan.hides, deletes=changes.deletes)
         self._conversation.ledger = self._conversation.ledger.sending(
             note, [edit.message_id for edit in changes.edits]
         )
@@ -266,7 +266,7 @@ class Attempt:
             conversation.ledger,
             self.plan,
             self._snapshot,
-            run=replace(note, state="streaming", run_id=self.run_id, touched=frozenset()),
+            run=replace(note, state="streaming", run_id=self.run_id, deletes=frozenset()),
             message_ids=added,
         )
         conversation.note_files(self.plan.changes, added)
