@@ -47,7 +47,7 @@ def test_a_message_begins_with_its_first_visible_character() -> None:
 def test_white_space_before_a_call_is_no_message() -> None:
     turn, changes = fold(TextPiece("\n\n"), CallPiece(0, id="call_a", name="f"))
     assert changes == [CallsBegin(), CallBegins(0, "call_a", "f")]
-    assert not turn.said_something
+    assert turn.content() == []
 
 
 def test_the_calls_begin_once_however_much_was_said_before() -> None:

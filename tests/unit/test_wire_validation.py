@@ -315,7 +315,11 @@ def value(param: str, given: str, supported: str) -> Refusal:
         (
             steps.StepsQuery,
             {"include[]": ["everything"]},
-            value("include[0]", "everything", f"'{parts.INCLUDABLE}'"),
+            value(
+                "include[0]",
+                "everything",
+                "'step_details.tool_calls[*].file_search.results[*].content'",
+            ),
         ),
     ],
 )

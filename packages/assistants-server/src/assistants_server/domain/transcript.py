@@ -117,10 +117,6 @@ class Turn:
         return sum(len(block.parts) for block in self._blocks)
 
     @property
-    def said_something(self) -> bool:
-        return bool(self._blocks)
-
-    @property
     def called_tools(self) -> bool:
         return bool(self._calls)
 

@@ -157,9 +157,6 @@ class NoQuery(BaseModel):
     model_config = ConfigDict(extra="ignore", frozen=True)
 
 
-INCLUDABLE = "step_details.tool_calls[*].file_search.results[*].content"
-
-
 class IncludeQuery(BaseModel):
     model_config = ConfigDict(extra="ignore", frozen=True, populate_by_name=True)
 
