@@ -1,8 +1,9 @@
 """How a run begins: one transaction, all or nothing.
 
-The order matters and is documented with the extensions: refuse dead or used names; validate; end
-runs, answering their calls; delete what they leave; delete; edit; record outputs; add messages;
-insert the run. A request that is refused at any of these has changed nothing.
+The order matters and is documented with the extensions: refuse dead or used names; end runs,
+answering their calls, and delete what they leave; look for an active run; delete; edit; add
+messages; insert the run, with the outputs it carries in front of its messages. A request that is
+refused at any of these has changed nothing.
 """
 
 from __future__ import annotations

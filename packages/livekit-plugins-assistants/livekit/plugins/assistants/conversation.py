@@ -24,7 +24,7 @@ from .options import AssistantOptions, Conduct
 from .plan import Changes, NewRun, Plan, Submit, plan, settle
 from .resources import Assistant, LoadedThread, find_assistant, find_thread
 from .server import Server, side_by_side
-from .snapshot import Entry, Projection, Snapshot
+from .snapshot import Entry, Snapshot
 from .turns import Turns
 
 CLOSING_PATIENCE = 5.0
@@ -59,8 +59,6 @@ class Conversation:
         self._tasks: set[asyncio.Task[None]] = set()
         self._abandoned: dict[str, asyncio.Task[None]] = {}  # by the keys of their runs
         self._files: dict[str, frozenset[str]] = {}  # message id -> files it shows
-
-    # what chat() and the stream note, at once ---------------------------------------------------
 
     def used_by_a_session(self) -> None:
         self.ledger = replace(self.ledger, in_use=True)
@@ -285,18 +283,15 @@ class Conversation:
         if changes.none:
             self.ledger = replace(self.ledger, held=changes.held)
         else:
-            await self._bring(changes, picture)
+            images = picture.images if picture is not None else {}
+            await self._apply(
+                changes, images, turn=self.turns.last, patience=CLOSING_PATIENCE, committed=True
+            )
         contexts = list(self.turns.contexts())
         for view, items in contexts:
             self.ledger = self.ledger.claimed(view, items).shown(view, items)
         if not contexts and entries is not None:
             self.ledger = self.ledger.shown(None, [entry.item_id for entry in entries])
-
-    async def _bring(self, changes: Changes, picture: Projection | None) -> None:
-        images = picture.images if picture is not None else {}
-        await self._apply(
-            changes, images, turn=self.turns.last, patience=CLOSING_PATIENCE, committed=True
-        )
 
     # tasks --------------------------------------------------------------------------------------
 

@@ -175,9 +175,6 @@ class Ledger:
                 return replace(self, held=(*self.held[:index], held, *self.held[index + 1 :]))
         return replace(self, held=(*self.held, held))
 
-    def find(self, message_id: str) -> Held | None:
-        return next((one for one in self.held if message_id in one.message_ids), None)
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fates:
