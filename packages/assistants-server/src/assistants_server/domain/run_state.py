@@ -104,8 +104,3 @@ INCOMPLETE_REASONS: Mapping[RunCause, str] = {
 def run_after(status: RunStatus, cause: RunCause) -> RunStatus | None:
     """The status that follows, or ``None`` where the cause is not allowed in this status."""
     return RUN_TRANSITIONS[status].get(cause)
-
-
-def allows(cause: RunCause) -> frozenset[RunStatus]:
-    """Every status in which the cause is allowed: the ``WHERE`` of a compare-and-set."""
-    return frozenset(status for status, row in RUN_TRANSITIONS.items() if cause in row)
