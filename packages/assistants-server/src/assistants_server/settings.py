@@ -36,7 +36,8 @@ class Settings(BaseSettings):
     )
     database_url: str | None = Field(
         default=None,
-        description="`postgresql://…` or `sqlite:///…`; unset: `assistants.db` in the data folder.",
+        description="`postgresql://…` or `sqlite:////path/of/a/file` (four slashes; three: from "
+        "the current folder); unset: `assistants.db` in the data folder.",
     )
     upstream_url: str | None = Field(
         default=None,

@@ -29,7 +29,8 @@ Data = Annotated[
 DatabaseUrl = Annotated[
     str | None,
     typer.Option(
-        help="postgresql://… or sqlite:///…", show_default="assistants.db in the data folder"
+        help="postgresql://… or sqlite:////path/of/a/file",
+        show_default="assistants.db in the data folder",
     ),
 ]
 Project = Annotated[

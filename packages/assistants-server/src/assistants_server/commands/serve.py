@@ -57,7 +57,7 @@ def serve(
     local_model: Annotated[
         Path | None,
         typer.Option(
-            help="GGUF file of the local model; implies --local.",
+            help="GGUF file of the local model; as an option it implies --local.",
             show_default="SmolLM2-135M-Instruct",
         ),
     ] = None,
@@ -68,9 +68,10 @@ def serve(
 ) -> None:
     """Serve the API until stopped: the first signal lets runs end, the second does not.
 
-    Every option but --local is also an environment variable ASSISTANTS_… (--upstream-url is
-    ASSISTANTS_UPSTREAM_URL); options win. The key of the upstream is OPENAI_API_KEY or
-    ASSISTANTS_UPSTREAM_KEY. The documentation lists the settings that are variables alone.
+    Every option but --local is also an environment variable ASSISTANTS_…
+    (--upstream-url is ASSISTANTS_UPSTREAM_URL); options win. The key of the
+    upstream is OPENAI_API_KEY or ASSISTANTS_UPSTREAM_KEY. The documentation lists
+    the settings that are variables alone.
     """
     given: dict[str, Any] = {
         "host": host,

@@ -56,7 +56,7 @@ class Database:
         """Connect and bring the schema up to date.
 
         Args:
-            url: ``sqlite:///path`` or ``postgresql://user:password@host/name``.
+            url: ``sqlite:////path`` or ``postgresql://user:password@host/name``.
 
         Raises:
             DatabaseError: a sentence that says what is wrong with the URL or the database.
@@ -65,7 +65,7 @@ class Database:
             parsed = make_url(url)
         except ArgumentError:
             raise DatabaseError(
-                "The database URL is not one: use sqlite:///… or postgresql://…"
+                "The database URL is not one: use sqlite:////… or postgresql://…"
             ) from None
         backend = parsed.get_backend_name()
         if backend == "sqlite":
@@ -73,13 +73,15 @@ class Database:
         if backend in ("postgresql", "postgres"):
             return cls(pool=await open_pool(parsed), presence=Presence(None))
         raise DatabaseError(
-            f"Databases of kind '{backend}' are not supported: use sqlite:///… or postgresql://…"
+            f"Databases of kind '{backend}' are not supported: use sqlite:////… or postgresql://…"
         )
 
     @classmethod
     async def _open_sqlite(cls, url: URL) -> Database:
         if not url.database or url.database == ":memory:":
-            raise DatabaseError("The SQLite URL names no file: use sqlite:///path/to/assistants.db")
+            raise DatabaseError(
+                "The SQLite URL names no file: use sqlite:////path/to/assistants.db"
+            )
         path = Path(url.database)
 
         try:
