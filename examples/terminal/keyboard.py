@@ -105,7 +105,8 @@ class TerminalKeyboard(Keyboard):
         loop = asyncio.get_running_loop()
         loop.remove_reader(self._descriptor)
         loop.remove_signal_handler(signal.SIGCONT)
-        termios.tcsetattr(self._descriptor, termios.TCSANOW, self._saved)
+        with contextlib.suppress(termios.error):  # the terminal may be gone
+            termios.tcsetattr(self._descriptor, termios.TCSANOW, self._saved)
         await super().__aexit__(kind, error, traceback)
 
     def _set_keys(self) -> None:
@@ -116,7 +117,10 @@ class TerminalKeyboard(Keyboard):
         termios.tcsetattr(self._descriptor, termios.TCSANOW, mode)
 
     def _readable(self) -> None:
-        data = os.read(self._descriptor, 65536)
+        try:
+            data = os.read(self._descriptor, 65536)
+        except OSError:
+            data = b""
         if data.endswith(CTRL_C):
             self._partial = b""
             self.press_ctrl_c()
@@ -127,6 +131,8 @@ class TerminalKeyboard(Keyboard):
             self._partial += data  # Ctrl-D in mid-line, or a very long line
         else:
             self._lines.put_nowait(None)
+            if not os.isatty(self._descriptor):  # its window was closed: it would tell us for ever
+                asyncio.get_running_loop().remove_reader(self._descriptor)
 
 
 class StreamKeyboard(Keyboard):

@@ -62,6 +62,16 @@ async def test_ctrl_d_leaves_on_an_empty_line_only(terminal: tuple[int, int]) ->
         assert await keyboard.line() is None
 
 
+async def test_a_terminal_that_goes_away_ends_the_input_once() -> None:
+    user, program = pty.openpty()
+    async with TerminalKeyboard(program) as keyboard:
+        os.close(user)
+        assert await keyboard.line() is None
+        await asyncio.sleep(0)
+        assert keyboard._lines.empty()
+    os.close(program)
+
+
 async def test_ctrl_c_while_the_agent_talks_is_a_barge_in(terminal: tuple[int, int]) -> None:
     user, program = terminal
     barged_in = asyncio.Event()
