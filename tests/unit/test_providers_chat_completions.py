@@ -218,55 +218,6 @@ async def test_openai_gets_the_new_name_of_the_token_bound() -> None:
         await asked.aclose()
 
 
-# Parameters that a server does not know -------------------------------------------------------
-
-EXTRA = {"loc": ["body", "stream_options"], "msg": "Extra inputs are not permitted"}
-
-
-@pytest.mark.parametrize(
-    ("refusal", "gone"),
-    [
-        (fail(400, message="Unknown parameter: 'user'.", param="user"), "user"),
-        (fail(400, message="Unrecognized request argument supplied: user"), "user"),
-        (fail(422, {"detail": [EXTRA]}), "stream_options"),
-        (fail(400, message="parallel_tool_calls is not supported"), "parallel_tool_calls"),
-    ],
-)
-async def test_a_parameter_refused_by_name_is_left_out_from_then_on(
-    refusal: Answer, gone: str
-) -> None:
-    request = ask(user="u", tools=TOOLS, parallel_tool_calls=True)
-    async with Upstream() as upstream, provider(upstream) as asked:
-        upstream.script(refusal, say("x"), say("y"))
-        assert (await hear(asked, request))[0] == TextPiece("x")
-        await hear(asked, request)
-    bodies = [r.body for r in upstream.requests]
-    assert gone in bodies[0]
-    assert [set(bodies[0]) - set(body) for body in bodies[1:]] == [{gone}, {gone}]
-
-
-async def test_the_other_name_of_the_token_bound_is_tried_once() -> None:
-    message = "Unsupported parameter: 'max_tokens' is not supported with this model."
-    refusal = fail(400, message=message, code="unsupported_parameter", param="max_tokens")
-    request = ask(max_completion_tokens=7)
-    async with Upstream() as upstream, provider(upstream) as asked:
-        upstream.script(refusal, say("x"), say("y"))
-        await hear(asked, request)
-        await hear(asked, request)
-        other = fail(400, message="max_completion_tokens is not supported", code="x")
-        upstream.script(other)
-        await refused(asked, request)
-    bounds = [sorted(n for n in r.body if n.startswith("max_")) for r in upstream.requests]
-    assert bounds == [["max_tokens"]] + [["max_completion_tokens"]] * 3
-
-
-async def test_a_value_that_is_refused_is_not_a_name_that_is_unknown() -> None:
-    async with Upstream() as upstream, provider(upstream) as asked:
-        upstream.script(fail(400, message="max_tokens is too large: 7.", param="max_tokens"))
-        await refused(asked, ask(max_completion_tokens=7))
-    assert len(upstream.requests) == 1
-
-
 # Errors ---------------------------------------------------------------------------------------
 
 

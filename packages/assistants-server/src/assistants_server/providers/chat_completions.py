@@ -43,13 +43,17 @@ RETRIED_STATUS = frozenset({408, 409, 429, 500, 502, 503, 504})
 # How long the end of a body may take after [DONE], so that its connection can be used again.
 TAIL_SECONDS = 1.0
 
-# Parameters that not every server knows. One that an endpoint refuses by name is left out from
-# then on; the two names of the token bound replace each other.
+# Parameters that not every server knows. One that is refused by name for a model is left out for
+# it from then on; the two names of the token bound replace each other.
 OPTIONAL = ("stream_options", "parallel_tool_calls", "user")
 TOKEN_BOUNDS = ("max_completion_tokens", "max_tokens")
+# Every run has values for these. Some models refuse one whatever it says (OpenAI's o3-mini), or the
+# two together (Anthropic's); then it is left out where it says nothing but the default.
+SAMPLING = ("top_p", "temperature")
+DEFAULT = 1.0
 _REFUSAL = re.compile(
     r"unsupported|unrecognized|unknown|unexpected|not (supported|permitted|allowed|recognized)"
-    r"|does(n't| not) support|extra (inputs|fields|parameters)|forbidden",
+    r"|does(n't| not) support|extra (inputs|fields|parameters)|forbidden|cannot both",
     re.IGNORECASE,
 )
 
@@ -79,7 +83,7 @@ class ChatCompletions:
         self._context_window = context_window
         self._timeout = timeout
         self._clock = clock or SystemClock()
-        self._refused: set[str] = set()
+        self._refused: dict[str, set[str]] = {}  # by model
         if not self.host.endswith(("api.openai.com", ".openai.azure.com")):
             # Elsewhere the old name is understood most widely, and the new one often ignored.
             self._bounds = TOKEN_BOUNDS[::-1]
@@ -203,23 +207,31 @@ class ChatCompletions:
         _add(body, "response_format", request.response_format)
         _add(body, "reasoning_effort", request.reasoning_effort)
         _add(body, "user", request.user)
-        bound = next(name for name in self._bounds if name not in self._refused)
+        refused = self._refused.get(request.model, ())
+        bound = next(name for name in self._bounds if name not in refused)
         _add(body, bound, request.max_completion_tokens)
-        return {name: value for name, value in body.items() if name not in self._refused}
+        return {
+            name: value
+            for name, value in body.items()
+            if name not in refused or (name in SAMPLING and value != DEFAULT)
+        }
 
     def _learns(self, error: Refusal, body: dict[str, Any]) -> bool:
         """Whether the endpoint refused a parameter by name that can be left out or renamed."""
         if error.status not in (400, 422):
             return False
         text = error.text
-        for name in (*OPTIONAL, *TOKEN_BOUNDS):
+        refused = self._refused.get(body["model"], set())
+        for name in (*OPTIONAL, *TOKEN_BOUNDS, *SAMPLING):
             if name not in body or not (error.param == name or name in text):
                 continue
             if not _REFUSAL.search(text):
                 continue
-            if name in TOKEN_BOUNDS and self._refused.intersection(TOKEN_BOUNDS) - {name}:
+            if name in TOKEN_BOUNDS and refused.intersection(TOKEN_BOUNDS) - {name}:
                 continue  # neither name is known: the bound cannot be kept, so the error stands
-            self._refused.add(name)
+            if name in SAMPLING and body[name] != DEFAULT:
+                continue  # somebody chose it, and is told that it cannot be had
+            self._refused.setdefault(body["model"], refused).add(name)
             log.debug("%s does not know %s", self.host, name)
             return True
         return False
