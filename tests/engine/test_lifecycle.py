@@ -202,6 +202,27 @@ async def test_a_prompt_bound_with_no_room_ends_the_run_before_the_model_is_aske
     assert (await bench.get(started.run)).incomplete_reason == "max_prompt_tokens"
 
 
+async def test_a_message_beyond_the_prompt_bound_is_not_shown_to_the_model(bench: Bench) -> None:
+    started = await bench.start("word " * 400, max_prompt_tokens=256)
+    assert (await names(started.log))[-1] == "run.incomplete"
+    assert (await bench.get(started.run)).incomplete_reason == "max_prompt_tokens"
+    assert not bench.upstream.requests
+
+
+async def test_tool_outputs_beyond_the_prompt_bound_are_not_shown_to_the_model(
+    bench: Bench,
+) -> None:
+    bench.upstream.script(call("f", id="call_a").usage(20, 1))
+    started = await bench.start(tools=[FUNCTION], max_prompt_tokens=256)
+    await events(started.log)
+    output = ToolOutput(tool_call_id="call_a", output="word " * 400)
+    resumed = await bench.runs.submit(PROJECT, bench.thread_id, started.run.id, [output])
+    assert (await names(resumed.log))[-1] == "run.incomplete"
+    ended = await bench.get(started.run)
+    assert ended.incomplete_reason == "max_prompt_tokens"
+    assert ended.usage.prompt_tokens == 20
+
+
 async def test_a_content_filter_leaves_the_run_incomplete(bench: Bench) -> None:
     bench.upstream.script(content_filter("I"))
     started = await bench.start()

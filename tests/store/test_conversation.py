@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from sqlalchemy import Connection
@@ -115,6 +116,32 @@ async def test_a_thread_of_many_tool_turns_is_not_read_in_passing(world: World) 
     assert len(short.turns) == SHORT
     await world.database.write(answer, SHORT)
     assert await world.database.read(conversation.read_short, run, view) is None
+
+
+@pytest.mark.parametrize("read", [conversation.read, conversation.read_short])
+async def test_tool_outputs_push_older_messages_out(world: World, read: Any) -> None:
+    thread = await thread_of(world, 20)
+    run = await run_on(world, thread)
+    function = {"name": "f", "arguments": "{}", "output": "word " * 800}
+    step = Step(
+        id="step_1",
+        run_id=run.id,
+        thread_id=run.thread_id,
+        assistant_id=run.assistant_id,
+        created_at=NOW,
+        type="tool_calls",
+        status="completed",
+        after_position=thread[10].position,
+        tool_calls=[{"id": "call_1", "type": "function", "function": function}],
+    )
+    await world.database.write(steps.insert, step)
+    shown = await world.database.read(read, run, window_for(1000))
+    assert [one.id for one in shown.messages] == [one.id for one in thread[11:]]
+    assert shown.turns == []
+    shown = await world.database.read(read, run, window_for(1100))
+    assert 10 <= len(shown.messages) < len(thread)
+    assert [turn.id for turn in shown.turns] == ["step_1"]
+    assert shown.tokens <= 1100
 
 
 async def test_a_long_thread_or_one_with_images_is_not_read_in_passing(world: World) -> None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 from hypothesis import given
@@ -148,6 +149,42 @@ def test_a_forced_tool_choice_holds_for_the_first_turn(choice: Any, turns: int, 
 def test_the_prompt_bound_counts_what_earlier_turns_took() -> None:
     run = replace(RUN, max_prompt_tokens=1000, usage=Usage(prompt_tokens=400), turns=1)
     assert model_input.prompt_budget(run, window=100_000) == 600 - estimate("Be brief.")
+
+
+class Sized(NamedTuple):
+    position: int
+    tokens: int
+
+
+def fitted(sizes: Mapping[int, int], turns: Sequence[Step], budget: int) -> Any:
+    """Positions of what fits, and its tokens."""
+    thread = [Sized(*each) for each in sizes.items()]
+    shown, left, tokens = model_input.fitting(RUN, thread, turns, budget=budget)
+    return [each.position for each in shown], [each.after_position for each in left], tokens
+
+
+OUTPUT = ("c", "x" * 360)  # 90 tokens, and 10 for the call
+
+
+def test_tool_turns_take_room_and_go_with_the_message_that_they_are_about() -> None:
+    turns = [called(1, OUTPUT), called(2, OUTPUT), called(2, OUTPUT), called(3, OUTPUT)]
+    sizes = {1: 10, 2: 10, 3: 10}
+    assert fitted(sizes, turns, 430) == ([1, 2, 3], [1, 2, 2, 3], 430)
+    assert fitted(sizes, turns, 429) == ([2, 3], [2, 2, 3], 320)
+    assert fitted(sizes, turns, 319) == ([3], [3], 110)
+
+
+def test_the_newest_message_and_the_newest_turn_stay_whatever_they_take() -> None:
+    turns = [called(1, OUTPUT), called(1, OUTPUT), called(1, OUTPUT)]
+    assert fitted({1: 50}, turns, 250) == ([1], [1, 1], 250)
+    assert fitted({1: 50}, turns, 1) == ([1], [1], 150)
+    assert fitted({}, turns, 1) == ([], [1], 100)
+
+
+def test_calls_that_are_hidden_take_no_room() -> None:
+    run = replace(RUN, excluded_ids=["c"])
+    thread, turns = [Sized(1, 10), Sized(2, 10)], [called(1, OUTPUT, ("d", None))]
+    assert model_input.fitting(run, thread, turns, budget=20) == (thread, turns, 20)
 
 
 @given(st.text())

@@ -8,10 +8,10 @@ answer.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from .records import JsonObject, Run, Step
-from .tokens import estimate
+from .tokens import estimate, estimate_call
 
 
 class Shown(Protocol):
@@ -27,6 +27,17 @@ class Shown(Protocol):
     def run_id(self) -> str | None: ...
 
 
+class Counted(Protocol):
+    """What deciding whether to show a message takes."""
+
+    @property
+    def position(self) -> int: ...
+    @property
+    def tokens(self) -> int: ...
+
+
+M = TypeVar("M", bound=Counted)
+
 _GONE = "[An image that is no longer available.]"
 
 
@@ -41,11 +52,48 @@ def prompt_budget(run: Run, *, window: int) -> int:
     ``max_prompt_tokens`` bounds the sum over all turns of a run, so each turn gets what is left.
     """
     answer = min(run.max_completion_tokens or window // 4, window // 4)
-    fixed = estimate(run.instructions or "") + sum(estimate(str(tool)) for tool in run.tools)
-    budget = window - answer - fixed
-    if run.max_prompt_tokens is not None:
-        budget = min(budget, run.max_prompt_tokens - run.usage.prompt_tokens - fixed)
-    return budget
+    budget = window - answer - _fixed(run)
+    bound = _bound(run)
+    return budget if bound is None else min(budget, bound)
+
+
+def keeps_bound(run: Run, tokens: int) -> bool:
+    """Whether messages of so many tokens are within the run's ``max_prompt_tokens``."""
+    bound = _bound(run)
+    return bound is None or max(1, tokens) <= bound
+
+
+def _bound(run: Run) -> int | None:
+    if run.max_prompt_tokens is None:
+        return None
+    return run.max_prompt_tokens - run.usage.prompt_tokens - _fixed(run)
+
+
+def _fixed(run: Run) -> int:
+    return estimate(run.instructions or "") + sum(estimate(str(tool)) for tool in run.tools)
+
+
+def fitting(
+    run: Run, messages: Sequence[M], turns: Sequence[Step], *, budget: int
+) -> tuple[Sequence[M], Sequence[Step], int]:
+    """The newest of ``messages`` and ``turns``, both oldest first, that fit, and their tokens.
+
+    A message goes with the turns behind it, so that none stands there without what it was about.
+    The newest message and the newest turn stay whatever they take.
+    """
+    sizes = [sum(map(estimate_call, _shown_calls(turn, run.excluded_ids))) for turn in turns]
+    tokens = sum(message.tokens for message in messages) + sum(sizes)
+    first = past = 0
+    while tokens > budget and first < len(messages) - 1:
+        tokens -= messages[first].tokens
+        first += 1
+        while past < len(turns) and turns[past].after_position < messages[first].position:
+            tokens -= sizes[past]
+            past += 1
+    while tokens > budget and past < len(turns) - 1:
+        tokens -= sizes[past]
+        past += 1
+    return messages[first:], turns[past:], tokens
 
 
 def response_format(run: Run) -> JsonObject | None:
@@ -145,13 +193,7 @@ def _part(block: JsonObject, images: Mapping[str, str]) -> dict[str, Any]:
 def _show_turn(
     prompt: list[dict[str, Any]], turn: Step, excluded: Collection[str], author: str | None
 ) -> None:
-    calls = [
-        call
-        for call in turn.tool_calls
-        if call["type"] == "function"
-        and call["id"] not in excluded
-        and call["function"]["output"] is not None
-    ]
+    calls = _shown_calls(turn, excluded)
     if not calls:
         return
     asked = [
@@ -174,3 +216,13 @@ def _show_turn(
         {"role": "tool", "tool_call_id": call["id"], "content": call["function"]["output"]}
         for call in calls
     )
+
+
+def _shown_calls(turn: Step, excluded: Collection[str]) -> list[JsonObject]:
+    return [
+        call
+        for call in turn.tool_calls
+        if call["type"] == "function"
+        and call["id"] not in excluded
+        and call["function"]["output"] is not None
+    ]

@@ -33,3 +33,10 @@ def estimate_message(content: Sequence[JsonObject]) -> int:
         else:
             total += _IMAGE_LOW if block[kind].get("detail") == "low" else _IMAGE
     return total
+
+
+def estimate_call(call: JsonObject) -> int:
+    """The same for a function call with its output: a part of one message and another message."""
+    function = call["function"]
+    texts = (function["name"], function["arguments"], function["output"] or "")
+    return 2 * _PER_MESSAGE + sum(map(estimate, texts))

@@ -9,11 +9,6 @@ from ..store.conversation import Conversation
 from .images import data_url
 
 
-def has_room(run: Run, *, window: int) -> bool:
-    """Whether the run's prompt bound leaves room for anything to be asked."""
-    return run.max_prompt_tokens is None or model_input.prompt_budget(run, window=window) > 0
-
-
 def question(run: Run, shown: Conversation, *, model: str) -> ModelRequest:
     """What to ask ``model``, which answers for the run's, for the next turn."""
     tools = model_input.function_tools(run)

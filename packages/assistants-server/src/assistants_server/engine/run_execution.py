@@ -18,6 +18,7 @@ from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass, replace
 
 from ..clock import Clock
+from ..domain import model_input
 from ..domain.model_exchange import ModelRequest, Piece
 from ..domain.records import Failure, Run, Usage
 from ..domain.run_events import StreamFault
@@ -32,7 +33,7 @@ from ..store.turn import Begun
 from . import announcements
 from .event_log import EventLog
 from .model_names import ModelNames
-from .model_question import has_room, question
+from .model_question import question
 from .turn_record import RunLost, TurnRecord
 
 logger = logging.getLogger(__name__)
@@ -137,11 +138,11 @@ class RunExecution:
     async def _one_turn(self) -> None:
         """With function tools a run has one turn per claim: it ends, or waits for the client."""
         shown = await self._begin()
-        if not has_room(self.run, window=self._view.window(self.run)):
-            await self._finish(Outcome(cause="bound", reason="max_prompt_tokens"))
-            return
         if shown is None:
             shown = await self._database.read(conversation.read, self.run, self._view)
+        if not model_input.keeps_bound(self.run, shown.tokens):
+            await self._finish(Outcome(cause="bound", reason="max_prompt_tokens"))
+            return
         model = self._names.resolve(self.run.project_id, self.run.model)
         request = question(self.run, shown, model=model)
         pieces = self._provider.stream(request)

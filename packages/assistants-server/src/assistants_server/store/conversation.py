@@ -18,10 +18,12 @@ SHORT = 50
 
 @dataclass(frozen=True, slots=True)
 class Conversation:
-    """Oldest first. ``images`` are the bytes of uploaded images that are shown, by file id."""
+    """Oldest first. ``tokens`` are estimated; ``images`` are the bytes of uploaded images that are
+    shown, by file id."""
 
     messages: Sequence[ShownMessage]
     turns: Sequence[Step]
+    tokens: int
     images: dict[str, bytes]
 
 
@@ -43,10 +45,13 @@ class View:
 def read(connection: Connection, run: Run, view: View) -> Conversation:
     """As much of the thread as the run's model has room for, the newest part; bounded however long
     it is."""
-    shown = messages.newest(connection, run.thread_id, view.on(run))
+    window = view.on(run)
+    newest = messages.newest(connection, run.thread_id, window)
+    turns = _turns(connection, run, view, newest)
+    shown, turns, tokens = model_input.fitting(run, newest[::-1], turns, budget=window.tokens)
     wanted = model_input.image_files(shown)
     images = files.read(connection, run.project_id, wanted) if wanted else {}
-    return Conversation(shown[::-1], _turns(connection, run, view, shown), images)
+    return Conversation(shown, turns, tokens, images)
 
 
 def read_short(connection: Connection, run: Run, view: View) -> Conversation | None:
@@ -58,13 +63,15 @@ def read_short(connection: Connection, run: Run, view: View) -> Conversation | N
     thread_id, first = run.thread_id, run.first_position
     if messages.are_more(connection, thread_id, from_position=first, most=SHORT):
         return None
-    shown = messages.newest(connection, thread_id, view.on(run))
-    if model_input.image_files(shown):
+    window = view.on(run)
+    newest = messages.newest(connection, thread_id, window)
+    if model_input.image_files(newest):
         return None
-    turns = _turns(connection, run, view, shown, most=SHORT + 1)
+    turns = _turns(connection, run, view, newest, most=SHORT + 1)
     if len(turns) > SHORT:
         return None
-    return Conversation(shown[::-1], turns, {})
+    shown, turns, tokens = model_input.fitting(run, newest[::-1], turns, budget=window.tokens)
+    return Conversation(shown, turns, tokens, {})
 
 
 def _turns(

@@ -308,6 +308,7 @@ class ShownMessage(NamedTuple):
     role: str
     content: Sequence[JsonObject]
     run_id: str | None
+    tokens: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -334,7 +335,7 @@ def newest(connection: Connection, thread_id: str, window: Window) -> Sequence[S
             before = values["position"]
             if values["id"] in window.excluded:
                 continue
-            left -= values.pop("tokens")
+            left -= values["tokens"]
             if left < 0 and found:
                 return found
             found.append(ShownMessage(**values))
