@@ -219,6 +219,12 @@ async def test_outputs_of_an_unknown_call_become_a_turn_of_the_new_run(talk: Con
     assert len((await talk.http.get(f"{talk.path}/{again['id']}/steps")).json()["data"]) == 1
 
 
+async def test_outputs_are_shown_before_the_first_message_of_a_thread(talk: Conversation) -> None:
+    output = {"tool_call_id": "call_x", "output": "42", "name": "sum"}
+    await talk.turn("hello", tool_outputs=[output])
+    assert [role for role, _ in talk.shown] == ["assistant", "tool", "user"]
+
+
 async def test_edits_and_deletions_are_seen_by_the_new_run(talk: Conversation) -> None:
     talk.upstream.script(say("Yes, I can hear you"), say("Fine"))
     await talk.turn("hello", "can you hear me")

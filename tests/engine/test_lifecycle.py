@@ -194,6 +194,20 @@ async def test_completion_tokens_are_bounded_over_the_whole_run(bench: Bench) ->
     assert bounds == [100, 70]
 
 
+async def test_a_run_that_speaks_first_is_shown_all_its_calls(bench: Bench) -> None:
+    """Its first one stands before the first message of the thread."""
+    one, two = call("f", id="call_a"), say("Hm. ") + call("f", id="call_b")
+    bench.upstream.script(one, two, say("Hello!"))
+    started = await bench.start(None, tools=[FUNCTION], instructions="Greet the guest.")
+    await events(started.log)
+    for call_id in ("call_a", "call_b"):
+        output = ToolOutput(tool_call_id=call_id, output="x")
+        resumed = await bench.runs.submit(PROJECT, bench.thread_id, started.run.id, [output])
+        await events(resumed.log)
+    asked = bench.upstream.requests[-1].messages
+    assert [one["tool_call_id"] for one in asked if one["role"] == "tool"] == ["call_a", "call_b"]
+
+
 async def test_a_prompt_bound_with_no_room_ends_the_run_before_the_model_is_asked(
     bench: Bench,
 ) -> None:

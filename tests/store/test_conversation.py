@@ -118,30 +118,55 @@ async def test_a_thread_of_many_tool_turns_is_not_read_in_passing(world: World) 
     assert await world.database.read(conversation.read_short, run, view) is None
 
 
-@pytest.mark.parametrize("read", [conversation.read, conversation.read_short])
-async def test_tool_outputs_push_older_messages_out(world: World, read: Any) -> None:
-    thread = await thread_of(world, 20)
-    run = await run_on(world, thread)
-    function = {"name": "f", "arguments": "{}", "output": "word " * 800}
-    step = Step(
-        id="step_1",
+def answered(run: Run, output: str, *, after: int) -> Step:
+    """A tool turn of the run that stands behind that place of the thread."""
+    function = {"name": "f", "arguments": "{}", "output": output}
+    return Step(
+        id=f"step_{after}",
         run_id=run.id,
         thread_id=run.thread_id,
         assistant_id=run.assistant_id,
         created_at=NOW,
         type="tool_calls",
         status="completed",
-        after_position=thread[10].position,
+        after_position=after,
         tool_calls=[{"id": "call_1", "type": "function", "function": function}],
     )
-    await world.database.write(steps.insert, step)
+
+
+BOTH = pytest.mark.parametrize("read", [conversation.read, conversation.read_short])
+
+
+@BOTH
+async def test_tool_outputs_push_older_messages_out(world: World, read: Any) -> None:
+    thread = await thread_of(world, 20)
+    run = await run_on(world, thread)
+    turn = answered(run, "word " * 800, after=thread[10].position)
+    await world.database.write(steps.insert, turn)
     shown = await world.database.read(read, run, window_for(1000))
     assert [one.id for one in shown.messages] == [one.id for one in thread[11:]]
     assert shown.turns == []
     shown = await world.database.read(read, run, window_for(1100))
     assert 10 <= len(shown.messages) < len(thread)
-    assert [turn.id for turn in shown.turns] == ["step_1"]
+    assert [one.id for one in shown.turns] == [turn.id]
     assert shown.tokens <= 1100
+
+
+@BOTH
+async def test_a_turn_before_the_first_message_goes_with_it(world: World, read: Any) -> None:
+    thread = await thread_of(world, 20)
+    run = await run_on(world, thread)
+    turn = answered(run, "x", after=0)
+    await world.database.write(steps.insert, turn)
+
+    async def turns_shown(run: Run, tokens: int) -> list[str]:
+        shown = await world.database.read(read, run, window_for(tokens))
+        return [one.id for one in shown.turns]
+
+    assert await turns_shown(run, EVERYTHING) == [turn.id]
+    assert await turns_shown(run, 50) == []
+    assert await turns_shown(replace(run, first_position=thread[1].position), EVERYTHING) == []
+    assert await turns_shown(replace(run, excluded_ids=[thread[0].id]), EVERYTHING) == []
 
 
 async def test_a_long_thread_or_one_with_images_is_not_read_in_passing(world: World) -> None:

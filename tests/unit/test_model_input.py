@@ -120,6 +120,16 @@ def test_images_travel_as_data_urls_unless_they_were_urls() -> None:
     assert model_input.image_files([message(1, "user", upload, gone)]) == ["file-a", "file-b"]
 
 
+def test_empty_texts_are_not_shown_unless_there_is_nothing_else() -> None:
+    link = {"type": "image_url", "image_url": {"url": "https://x/y.png", "detail": "auto"}}
+    silent = replace(RUN, instructions=None)
+    with_image = model_input.build(silent, [message(1, "user", "", link)], [], images={})
+    assert with_image == [{"role": "user", "content": [link]}]
+    assert roles(RUN, [message(1, "user", "")], []) == ["system"]
+    nothing = model_input.build(silent, [message(1, "user", "")], [], images={})
+    assert nothing == [{"role": "user", "content": ""}]
+
+
 def test_a_longer_thread_begins_like_the_shorter_one() -> None:
     messages = [message(n, "user" if n % 2 else "assistant", f"m{n}") for n in range(1, 8)]
     turns = [called(3, ("call_a", "1")), called(5, ("call_b", "2"))]

@@ -158,7 +158,8 @@ def build(
     for turn in waiting:
         _show_turn(prompt, turn, run.excluded_ids, author)
         author = None
-    return prompt
+    # A message without a word is left out, but servers refuse to be asked with none at all.
+    return prompt or [{"role": "user", "content": ""}]
 
 
 def _show_message(message: Shown, images: Mapping[str, str]) -> dict[str, Any] | None:
@@ -172,7 +173,12 @@ def _show_message(message: Shown, images: Mapping[str, str]) -> dict[str, Any] |
     if all(block["type"] == "text" for block in message.content):
         text = "\n".join(block["text"]["value"] for block in message.content)
         return {"role": "user", "content": text} if text else None
-    parts = [_part(block, images) for block in message.content]
+    # Some servers refuse an empty text among the parts.
+    parts = [
+        _part(block, images)
+        for block in message.content
+        if block["type"] != "text" or block["text"]["value"]
+    ]
     return {"role": "user", "content": parts}
 
 

@@ -10,7 +10,7 @@ from sqlalchemy import Connection
 from ..domain import model_input
 from ..domain.records import Run, Step
 from . import files, messages, steps
-from .messages import ShownMessage
+from .messages import Newest, ShownMessage
 
 SHORT = 50
 """Messages, and turns of tools, of a thread that is read in passing: half a millisecond's worth."""
@@ -48,7 +48,9 @@ def read(connection: Connection, run: Run, view: View) -> Conversation:
     window = view.on(run)
     newest = messages.newest(connection, run.thread_id, window)
     turns = _turns(connection, run, view, newest)
-    shown, turns, tokens = model_input.fitting(run, newest[::-1], turns, budget=window.tokens)
+    shown, turns, tokens = model_input.fitting(
+        run, newest.messages[::-1], turns, budget=window.tokens
+    )
     wanted = model_input.image_files(shown)
     images = files.read(connection, run.project_id, wanted) if wanted else {}
     return Conversation(shown, turns, tokens, images)
@@ -65,12 +67,14 @@ def read_short(connection: Connection, run: Run, view: View) -> Conversation | N
         return None
     window = view.on(run)
     newest = messages.newest(connection, thread_id, window)
-    if model_input.image_files(newest):
+    if model_input.image_files(newest.messages):
         return None
     turns = _turns(connection, run, view, newest, most=SHORT + 1)
     if len(turns) > SHORT:
         return None
-    shown, turns, tokens = model_input.fitting(run, newest[::-1], turns, budget=window.tokens)
+    shown, turns, tokens = model_input.fitting(
+        run, newest.messages[::-1], turns, budget=window.tokens
+    )
     return Conversation(shown, turns, tokens, {})
 
 
@@ -78,7 +82,7 @@ def _turns(
     connection: Connection,
     run: Run,
     view: View,
-    newest_first: Sequence[ShownMessage],
+    newest: Newest,
     *,
     most: int | None = None,
 ) -> Sequence[Step]:
@@ -86,7 +90,7 @@ def _turns(
     return steps.finished_calls(
         connection,
         run.thread_id,
-        from_position=newest_first[-1].position if newest_first else 0,
+        from_position=newest.from_position,
         run_id=None if view.tool_history else run.id,
         most=most,
     )

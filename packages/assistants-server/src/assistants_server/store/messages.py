@@ -321,11 +321,16 @@ class Window:
     tokens: int
 
 
-def newest(connection: Connection, thread_id: str, window: Window) -> Sequence[ShownMessage]:
-    """What is in the window, newest first.
+class Newest(NamedTuple):
+    """What is in a window, newest first. From ``from_position`` on nothing was left out of it but
+    what is excluded: the oldest message, or 0 if that is the thread's first."""
 
-    Reads in bounded slices, so a long thread costs what the model's window holds and no more.
-    """
+    messages: Sequence[ShownMessage]
+    from_position: int
+
+
+def newest(connection: Connection, thread_id: str, window: Window) -> Newest:
+    """Reads in bounded slices, so a long thread costs what the model's window holds and no more."""
     found: list[ShownMessage] = []
     left, before = window.tokens, _BEHIND_ALL
     while True:
@@ -337,10 +342,12 @@ def newest(connection: Connection, thread_id: str, window: Window) -> Sequence[S
                 continue
             left -= values["tokens"]
             if left < 0 and found:
-                return found
+                return Newest(found, found[-1].position)
             found.append(ShownMessage(**values))
         if len(slice_found) < _SLICE:
-            return found
+            oldest = found[-1].position if found else 0
+            is_first = oldest == before and not window.first_position
+            return Newest(found, 0 if is_first else oldest)
 
 
 def are_more(connection: Connection, thread_id: str, *, from_position: int, most: int) -> bool:
