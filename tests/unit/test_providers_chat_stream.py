@@ -288,6 +288,23 @@ def test_the_same_function_twice_is_two_calls() -> None:
     assert calls_of(pieces) == [("f", "{}"), ("f", "{}")]
 
 
+@pytest.mark.parametrize("nothing", ["", None])
+def test_a_call_without_arguments_has_an_empty_object(nothing: str | None) -> None:
+    pieces = play(
+        chunk(tool_calls=[entry(0, nothing, id="x", name="f")]),
+        chunk(tool_calls=[entry(1, nothing, id="y", name="g")]),
+        chunk("tool_calls"),
+    )
+    assert calls_of(pieces) == [("f", "{}"), ("g", "{}")]
+    indexes = [piece.index for piece in pieces if isinstance(piece, CallPiece)]
+    assert indexes == [0, 0, 1, 1], "a call is over when the next begins"
+
+
+def test_a_call_that_was_cut_off_is_given_no_arguments() -> None:
+    pieces = play(chunk(tool_calls=[entry(0, "", id="x", name="f")]), chunk("length"))
+    assert calls_of(pieces) == [("f", "")]
+
+
 def test_a_legacy_function_call_is_a_call() -> None:
     pieces = play(
         chunk(function_call={"name": "f", "arguments": ""}),
@@ -300,7 +317,7 @@ def test_a_legacy_function_call_is_a_call() -> None:
 
 def test_an_id_is_kept_and_a_missing_one_is_made() -> None:
     pieces = play(chunk(tool_calls=[entry(0, id="x", name="f"), entry(1, name="g")]))
-    ids = [piece.id for piece in pieces if isinstance(piece, CallPiece)]
+    ids = [piece.id for piece in pieces if isinstance(piece, CallPiece) and piece.name]
     assert ids[0] == "x"
     assert ids[1] is not None
     assert ids[1].startswith("call_")

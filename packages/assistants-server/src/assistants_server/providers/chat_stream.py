@@ -140,6 +140,7 @@ class Turn:
         self._reason: str | None = None
         self._usage: Usage | None = None
         self._calls: list[_Call] = []
+        self._held: list[CallPiece] = []
         self._by_key: dict[int | str, _Call] = {}
 
     @property
@@ -181,8 +182,16 @@ class Turn:
             reason = "tool_calls"
         elif reason == "tool_calls" and not self._calls:
             reason = "stop"
-        usage = [] if self._usage is None else [TurnUsage(self._usage)]
-        return [TurnEnd(reason), *usage]
+        pieces: list[Piece] = []
+        for call in self._calls:
+            if not call.begun and reason == "tool_calls":
+                # Many servers say nothing where there are no arguments; clients parse what is said.
+                self._begin(call, CallPiece(call.index, "{}"), pieces)
+        pieces += self._held
+        pieces.append(TurnEnd(reason))
+        if self._usage is not None:
+            pieces.append(TurnUsage(self._usage))
+        return pieces
 
     def _pieces(self, events: list[bytes]) -> list[Piece]:
         pieces: list[Piece] = []
@@ -254,11 +263,28 @@ class Turn:
             call.arguments += arguments
             if name is not None:
                 call.name = _text(name)
-                call.begun = bool(call.arguments)
-                pieces.append(CallPiece(call.index, call.arguments, call.id, call.name))
+                opening = CallPiece(call.index, call.arguments, call.id, call.name)
+                if call.arguments:
+                    self._begin(call, opening, pieces)
+                else:
+                    self._give(opening, pieces)
+        elif arguments and call.begun:
+            self._give(CallPiece(call.index, arguments), pieces)
         elif arguments:
-            call.begun = True
-            pieces.append(CallPiece(call.index, arguments))
+            self._begin(call, CallPiece(call.index, arguments), pieces)
+
+    def _begin(self, call: _Call, piece: CallPiece, pieces: list[Piece]) -> None:
+        """Give the first of its arguments, and what was held back for them."""
+        call.begun = True
+        self._give(piece, pieces)
+        held, self._held = self._held, []
+        for waiting in held:
+            self._give(waiting, pieces)
+
+    def _give(self, piece: CallPiece, pieces: list[Piece]) -> None:
+        """One call after the other: those behind one that may have no arguments wait for it."""
+        begun = all(call.begun for call in self._calls[: piece.index])
+        (pieces if begun else self._held).append(piece)
 
     def _find(self, index: Any, call_id: str | None, name: str | None) -> _Call | None:
         """The call that a fragment belongs to; ``None``: it begins a new one.
