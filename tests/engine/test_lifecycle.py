@@ -237,6 +237,18 @@ async def test_tool_outputs_beyond_the_prompt_bound_are_not_shown_to_the_model(
     assert ended.usage.prompt_tokens == 20
 
 
+async def test_completion_tokens_that_are_used_up_end_the_run(bench: Bench) -> None:
+    bench.upstream.script(call("f", id="call_a").usage(5, 30))
+    started = await bench.start(tools=[FUNCTION], max_completion_tokens=30)
+    await events(started.log)
+    output = ToolOutput(tool_call_id="call_a", output="x")
+    resumed = await bench.runs.submit(PROJECT, bench.thread_id, started.run.id, [output])
+    assert (await names(resumed.log))[-2:] == ["run.in_progress", "run.incomplete"]
+    ended = await bench.get(started.run)
+    assert ended.incomplete_reason == "max_completion_tokens"
+    assert len(await bench.messages()) == 1
+
+
 async def test_a_content_filter_leaves_the_run_incomplete(bench: Bench) -> None:
     bench.upstream.script(content_filter("I"))
     started = await bench.start()

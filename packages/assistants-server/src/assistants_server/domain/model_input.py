@@ -57,10 +57,14 @@ def prompt_budget(run: Run, *, window: int) -> int:
     return budget if bound is None else min(budget, bound)
 
 
-def keeps_bound(run: Run, tokens: int) -> bool:
-    """Whether messages of so many tokens are within the run's ``max_prompt_tokens``."""
-    bound = _bound(run)
-    return bound is None or max(1, tokens) <= bound
+def bound_met(run: Run, tokens: int) -> str | None:
+    """Which of the run's bounds leaves no room for a turn that shows messages of so many tokens."""
+    prompt, completion = _bound(run), run.max_completion_tokens
+    if prompt is not None and max(1, tokens) > prompt:
+        return "max_prompt_tokens"
+    if completion is not None and run.usage.completion_tokens >= completion:
+        return "max_completion_tokens"
+    return None
 
 
 def _bound(run: Run) -> int | None:

@@ -14,7 +14,7 @@ def question(run: Run, shown: Conversation, *, model: str) -> ModelRequest:
     tools = model_input.function_tools(run)
     completion_left = None
     if run.max_completion_tokens is not None:
-        completion_left = max(1, run.max_completion_tokens - run.usage.completion_tokens)
+        completion_left = run.max_completion_tokens - run.usage.completion_tokens
     return ModelRequest(
         model=model,
         messages=model_input.build(

@@ -140,8 +140,9 @@ class RunExecution:
         shown = await self._begin()
         if shown is None:
             shown = await self._database.read(conversation.read, self.run, self._view)
-        if not model_input.keeps_bound(self.run, shown.tokens):
-            await self._finish(Outcome(cause="bound", reason="max_prompt_tokens"))
+        bound = model_input.bound_met(self.run, shown.tokens)
+        if bound is not None:
+            await self._finish(Outcome(cause="bound", reason=bound))
             return
         model = self._names.resolve(self.run.project_id, self.run.model)
         request = question(self.run, shown, model=model)
