@@ -164,6 +164,7 @@ def test_the_prompt_bound_counts_what_earlier_turns_took() -> None:
 class Sized(NamedTuple):
     position: int
     tokens: int
+    role: str = "assistant"
 
 
 def fitted(sizes: Mapping[int, int], turns: Sequence[Step], budget: int) -> Any:
@@ -189,6 +190,22 @@ def test_the_newest_message_and_the_newest_turn_stay_whatever_they_take() -> Non
     assert fitted({1: 50}, turns, 250) == ([1], [1, 1], 250)
     assert fitted({1: 50}, turns, 1) == ([1], [1], 150)
     assert fitted({}, turns, 1) == ([], [1], 100)
+
+
+def test_what_the_user_said_last_stays_in_a_run_that_goes_on_for_long() -> None:
+    thread = [Sized(1, 10), Sized(2, 10, "user"), Sized(5, 10), Sized(8, 10)]
+    turns = [called(2, OUTPUT), called(2, OUTPUT), called(5, OUTPUT), called(8, OUTPUT)]
+
+    def left(budget: int) -> tuple[list[int], list[int]]:
+        shown, behind, tokens = model_input.fitting(RUN, thread, turns, budget=budget)
+        assert tokens <= budget
+        return [one.position for one in shown], [one.after_position for one in behind]
+
+    assert left(440) == ([1, 2, 5, 8], [2, 2, 5, 8])
+    assert left(439) == ([2, 5, 8], [2, 2, 5, 8])
+    assert left(429) == ([2, 5, 8], [2, 5, 8])
+    assert left(329) == ([2, 5, 8], [5, 8])
+    assert left(229) == ([2, 8], [8])
 
 
 def test_calls_that_are_hidden_take_no_room() -> None:

@@ -33,6 +33,8 @@ class Counted(Protocol):
     @property
     def position(self) -> int: ...
     @property
+    def role(self) -> str: ...
+    @property
     def tokens(self) -> int: ...
 
 
@@ -83,21 +85,26 @@ def fitting(
     """The newest of ``messages`` and ``turns``, both oldest first, that fit, and their tokens.
 
     A message goes with the turns behind it, so that none stands there without what it was about.
-    The newest message and the newest turn stay whatever they take.
+    What the user said last stays, and the newest message and turn, whatever they take.
     """
     sizes = [sum(map(estimate_call, _shown_calls(turn, run.excluded_ids))) for turn in turns]
     tokens = sum(message.tokens for message in messages) + sum(sizes)
+    asked = max((n for n, one in enumerate(messages) if one.role == "user"), default=-1)
     first = past = 0
     while tokens > budget and first < len(messages) - 1:
-        tokens -= messages[first].tokens
+        stays = first == asked
+        tokens -= 0 if stays else messages[first].tokens
         first += 1
         while past < len(turns) and turns[past].after_position < messages[first].position:
+            if stays and tokens <= budget:
+                break
             tokens -= sizes[past]
             past += 1
     while tokens > budget and past < len(turns) - 1:
         tokens -= sizes[past]
         past += 1
-    return messages[first:], turns[past:], tokens
+    question = messages[asked : asked + 1] if 0 <= asked < first else []
+    return [*question, *messages[first:]], turns[past:], tokens
 
 
 def response_format(run: Run) -> JsonObject | None:
