@@ -9,6 +9,7 @@ from tests.unit.test_providers_chat_completions import TOOLS, ask, hear, provide
 from tests.upstream import Answer, Upstream, fail, say
 
 from assistants_server.domain.model_exchange import TextPiece
+from assistants_server.providers import chat_completions
 
 EXTRA = {"loc": ["body", "stream_options"], "msg": "Extra inputs are not permitted"}
 
@@ -99,6 +100,17 @@ async def test_what_one_model_refuses_still_reaches_the_others() -> None:
     assert not {"temperature", "parallel_tool_calls"} & set(upstream.requests[-2].body)
     assert upstream.requests[-1].body["temperature"] == 1.0
     assert upstream.requests[-1].body["parallel_tool_calls"] is False
+
+
+async def test_no_number_of_model_names_fills_the_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(chat_completions, "MODELS", 2)
+    async with Upstream() as upstream, provider(upstream) as asked:
+        for number in range(5):
+            upstream.script(unsupported("temperature"), say("x"))
+            await hear(asked, ask(model=f"m-{number}", temperature=1.0))
+        assert len(asked._refused) <= 2
+        upstream.script(say("y"))
+        await hear(asked, ask(model="m-4", temperature=1.0))
 
 
 async def test_a_value_that_is_refused_is_not_a_name_that_is_unknown() -> None:

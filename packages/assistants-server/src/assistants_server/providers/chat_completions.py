@@ -51,6 +51,7 @@ TOKEN_BOUNDS = ("max_completion_tokens", "max_tokens")
 # two together (Anthropic's); then it is left out where it says nothing but the default.
 SAMPLING = ("top_p", "temperature")
 DEFAULT = 1.0
+MODELS = 1000  # whose refusals are remembered: clients name them, so there may be any number
 _REFUSAL = re.compile(
     r"unsupported|unrecognized|unknown|unexpected|not (supported|permitted|allowed|recognized)"
     r"|does(n't| not) support|extra (inputs|fields|parameters)|forbidden|cannot both",
@@ -231,6 +232,8 @@ class ChatCompletions:
                 continue  # neither name is known: the bound cannot be kept, so the error stands
             if name in SAMPLING and body[name] != DEFAULT:
                 continue  # somebody chose it, and is told that it cannot be had
+            if len(self._refused) >= MODELS:
+                self._refused.clear()
             self._refused.setdefault(body["model"], refused).add(name)
             log.debug("%s does not know %s", self.host, name)
             return True
