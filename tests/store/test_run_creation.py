@@ -306,6 +306,20 @@ async def test_an_overdue_run_does_not_lock_the_thread(world: World) -> None:
     assert (await world.run(first.run.id)).status == "expired"
 
 
+async def test_a_message_does_not_wait_for_an_overdue_run_to_be_ended(world: World) -> None:
+    await world.create("hi")
+    draft = MessageDraft(role="user", content=text("still there?"))
+
+    async def add(now: int) -> Message:
+        return await world.database.write(
+            messages.create, "default", world.thread_id, draft, now=now
+        )
+
+    with pytest.raises(errors.BadRequest, match="while a run"):
+        await add(CLAIM.expires_at - 1)
+    assert (await add(CLAIM.expires_at)).content == draft.content
+
+
 async def test_an_edit_keeps_id_place_and_run(world: World) -> None:
     first = await world.create("hello", run_key="turn-1")
     reply = await world.speak(first.started, "Yes, I can hear you")
