@@ -208,6 +208,25 @@ async def test_a_run_that_speaks_first_is_shown_all_its_calls(bench: Bench) -> N
     assert [one["tool_call_id"] for one in asked if one["role"] == "tool"] == ["call_a", "call_b"]
 
 
+async def test_calls_stay_in_order_when_the_messages_between_them_are_deleted(bench: Bench) -> None:
+    async def answered(call_id: str, words: str | None) -> None:
+        bench.upstream.script(call("f", id=call_id), say("ok"))
+        started = await bench.start(words, tools=[FUNCTION])
+        await events(started.log)
+        output = ToolOutput(tool_call_id=call_id, output="x")
+        resumed = await bench.runs.submit(PROJECT, bench.thread_id, started.run.id, [output])
+        await events(resumed.log)
+
+    bench.upstream.script(say("ok"))
+    await events((await bench.start("hello")).log)
+    await answered("call_a", "one")
+    for message in (await bench.messages())[2:]:
+        await bench.database.write(messages.delete, PROJECT, bench.thread_id, message.id)
+    await answered("call_b", None)
+    asked = bench.upstream.requests[-1].messages
+    assert [one["tool_call_id"] for one in asked if one["role"] == "tool"] == ["call_a", "call_b"]
+
+
 async def test_a_prompt_bound_with_no_room_ends_the_run_before_the_model_is_asked(
     bench: Bench,
 ) -> None:

@@ -159,7 +159,7 @@ def create(
     messages.discard(connection, thread_id, wishes.delete_messages)
     messages.edit(connection, thread_id, wishes.edit_messages)
 
-    before = messages.newest_position(connection, thread_id) if outputs else 0
+    before = steps.next_place(connection, thread_id) if outputs else 0
     run_id = ids.run_id()
     added = [
         messages.from_draft(thread_id, message, now=now, added_by_run_id=run_id)

@@ -10,7 +10,7 @@ from sqlalchemy import Connection
 
 from .. import errors
 from ..domain.records import Failure, Page, Step, Usage
-from . import pages, rows, runs
+from . import messages, pages, rows, runs
 from .pages import Listing
 from .prepared import Prepared
 
@@ -39,6 +39,12 @@ _FINISHED_CALLS = (
     .order_by(_table.c.after_position, _table.c.seq)
     .limit(sa.bindparam("most"))
 )
+_NEWEST_CALLS = Prepared(
+    sa.select(_table.c.after_position)
+    .where(_table.c.thread_id == sa.bindparam("thread_id"), _table.c.type == "tool_calls")
+    .order_by(_table.c.after_position.desc())
+    .limit(1)
+)
 _OF_THREAD = Prepared(_FINISHED_CALLS)
 _OF_RUN = Prepared(_FINISHED_CALLS.where(_table.c.run_id == sa.bindparam("run_id")))
 
@@ -63,6 +69,14 @@ def insert(connection: Connection, step: Step) -> None:
 def save(connection: Connection, step: Step) -> bool:
     """Write a step in progress as it now is; ``False`` if it had ended already."""
     return _SAVE.count(connection, {"saved_id": step.id, **_values(step)}) > 0
+
+
+def next_place(connection: Connection, thread_id: str) -> int:
+    """What a turn of tools that happens now stands behind: the newest message, or an earlier turn
+    that stands behind a deleted one."""
+    turn = _NEWEST_CALLS.first(connection, {"thread_id": thread_id})
+    newest = messages.newest_position(connection, thread_id)
+    return newest if turn is None else max(newest, turn["after_position"])
 
 
 def get(connection: Connection, project_id: str, thread_id: str, run_id: str, step_id: str) -> Step:

@@ -97,7 +97,7 @@ def open_calls(
     if said is not None:
         messages.close(connection, said[0])
         steps.save(connection, said[1])
-    step = replace(step, after_position=messages.newest_position(connection, run.thread_id))
+    step = replace(step, after_position=steps.next_place(connection, run.thread_id))
     steps.insert(connection, step)
     return step
 
