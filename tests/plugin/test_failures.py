@@ -16,7 +16,7 @@ from livekit.agents import (
 )
 from livekit.agents.llm import ChatChunk, ChatContext, LLMError
 from tests.live_server import LiveServer
-from tests.plugin.agents import RUN, Caller, said, settled
+from tests.plugin.agents import RUN, Caller, said, settled, speaking
 from tests.upstream import Upstream, cut, fail, length, say, stall
 
 from livekit.plugins.assistants import errors
@@ -154,6 +154,34 @@ async def test_a_line_that_breaks_later_leaves_what_was_said(
             assert requests == [RUN]
         assert await caller.thread() == said(session.history)
         assert ("assistant", "two two two") in await caller.thread()
+
+
+@pytest.mark.parametrize("extensions", [False], ids=["standard"])
+async def test_a_cancel_that_somebody_on_the_way_refuses_is_asked_for_again(
+    caller: Caller, upstream: Upstream
+) -> None:
+    refused: list[str] = []
+
+    def refuse(request: httpx2.Request) -> httpx2.Response | None:
+        if not request.url.path.endswith("/cancel") or len(refused) == 2:
+            return None
+        refused.append(request.url.path)
+        return httpx2.Response(400, json={"error": {"message": "No."}}, request=request)
+
+    hold = stall()
+    upstream.script(say("Once upon a time", hold, " there was a king."))
+    async with caller.session() as session:
+        caller.wire.before = refuse
+        speech = session.generate_reply(user_input="a story")
+        await hold.reached.wait()
+        await speaking(session)
+        speech.interrupt()
+        await speech
+        await settled(lambda: len(refused) == 1)
+        await session.run(user_input="another one")
+        assert await caller.thread() == said(session.history)
+    assert len(refused) == 2
+    hold.release()
 
 
 async def test_a_request_whose_answer_is_lost_is_not_applied_twice(caller: Caller) -> None:

@@ -8,6 +8,7 @@ can then do wrong cannot be cured; with the extensions it is refused.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
@@ -317,22 +318,20 @@ def _window(changes: Changes) -> int | None:
 
 
 async def _cancel(server: Server, path: str, *, patience: float) -> None:
-    try:
-        await server.request("POST", f"{path}/cancel")
-    except openai.NotFoundError as error:
-        _check_gone(error, "run")
-        return
-    except openai.BadRequestError:
-        pass  # over, or being cancelled
+    """Cancel a run and wait until it has ended. Its status tells, whatever a refusal means."""
     deadline = asyncio.get_running_loop().time() + patience
     delay = _FIRST_POLL
-    while asyncio.get_running_loop().time() < deadline:
+    status = ""
+    while True:
         try:
-            run = await server.request("GET", path)
+            if status != "cancelling":
+                with contextlib.suppress(openai.BadRequestError):
+                    await server.request("POST", f"{path}/cancel")
+            status = (await server.request("GET", path))["status"]
         except openai.NotFoundError as error:
             _check_gone(error, "run")
             return
-        if run["status"] not in _ACTIVE:
+        if status not in _ACTIVE or asyncio.get_running_loop().time() > deadline:
             return
         await asyncio.sleep(delay)
         delay = min(delay * 2, _LONGEST_POLL)
