@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from tests.engine.bench import PROJECT, Bench, events, names
-from tests.engine.test_endings import speaking
-from tests.upstream import say, stall
+from dataclasses import replace
 
-from assistants_server.domain.drafts import RunExtensions
-from assistants_server.domain.records import Message
-from assistants_server.domain.run_events import ObjectEvent
+from tests.engine.bench import PROJECT, Bench, events, eventually, names
+from tests.engine.test_endings import FUNCTION, speaking
+from tests.engine.test_processes import sweep
+from tests.upstream import call, say, stall
+
+from assistants_server.domain.drafts import RunExtensions, ToolOutput
+from assistants_server.domain.records import Message, Run
+from assistants_server.domain.run_events import ObjectEvent, StreamFault
+from assistants_server.store import runs
 
 
 async def test_a_write_that_a_cancellation_overtook_ends_the_run_cancelled(bench: Bench) -> None:
@@ -43,3 +47,32 @@ async def test_a_message_has_its_first_words_whoever_ends_its_run(bench: Bench) 
     assert isinstance(message, Message)
     assert [block["text"]["value"] for block in message.content] == ["Hel"]
     assert await bench.texts() == ["hi", "Hel", "stop", "Yes?"]
+
+
+async def test_an_execution_that_was_overtaken_does_not_write_when_its_process_gets_the_run_back(
+    bench: Bench,
+) -> None:
+    frozen = bench.new_process()  # its sweeper does not run: it renews nothing, and hears nothing
+    stale, fresh = stall(), stall()
+    bench.upstream.script(stale + say("Too late"), call("f", id="call_a"), fresh + say("Right"))
+    draft = bench.draft("hi", tools=[FUNCTION])
+    started = await frozen.runs.create(PROJECT, bench.thread_id, draft)
+    await stale.reached.wait()
+    await sweep(bench, bench.settings.lease + 1)
+    run = started.run
+    await eventually(lambda: _waits(bench, run))
+    # It wakes up, and its first request is the client's answer to what the other process asked.
+    output = ToolOutput(tool_call_id="call_a", output="x")
+    resumed = await frozen.runs.submit(PROJECT, bench.thread_id, run.id, [output])
+    await fresh.reached.wait()
+    earlier = replace(await bench.get(run), turns=0)
+    assert not await bench.database.write(runs.hold, earlier), "not even what is on its way already"
+    stale.release()
+    assert isinstance((await events(started.log))[-1], StreamFault)
+    fresh.release()
+    assert (await names(resumed.log))[-1] == "run.completed"
+    assert await bench.texts() == ["hi", "Right"]
+
+
+async def _waits(bench: Bench, run: Run) -> bool:
+    return (await bench.get(run)).status == "requires_action"

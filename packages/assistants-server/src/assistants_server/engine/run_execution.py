@@ -275,7 +275,7 @@ class RunExecution:
             self.log.append(StreamFault("The thread of this run was deleted."))
         elif ending.run.status in TERMINAL:
             self._announce(ending)
-        elif ending.run.status == "cancelling" and ending.run.owner == self.run.owner:
+        elif ending.run.status == "cancelling" and _claim(ending.run) == _claim(self.run):
             # The cancellation overtook our own write. Nobody else will end what is ours.
             self._stop = Stop(run=ending.run, outcome=Outcome(cause="stop"))
             await self._obey()
@@ -297,3 +297,8 @@ class RunExecution:
 
     def _now(self) -> int:
         return int(self._clock.now())
+
+
+def _claim(run: Run) -> tuple[str | None, int]:
+    """Who is to execute which turn of it."""
+    return run.owner, run.turns

@@ -170,6 +170,9 @@ class Worker:
             asked=kept.asked,
             begun=begun,
         )
+        lost = self._executions.get(run.id)
+        if lost is not None:  # on its last step, or of a turn that another process took over
+            lost.stop(Stop())
         self._executions[run.id] = execution
         self._busy.set()
         task = self._begin(execution)

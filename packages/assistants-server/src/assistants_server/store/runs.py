@@ -44,7 +44,8 @@ _ACTIVE_OF_THREAD = Prepared(
     .where(_table.c.thread_id == sa.bindparam("thread_id"), rows.ACTIVE_RUN)
     .with_for_update()
 )
-# The thread before the run, as everybody locks them.
+# The thread before the run, as everybody locks them. The turn tells one claim from another: a run
+# that was taken over may come back to the process that lost it, where the lost turn still goes on.
 _HOLD = Prepared(
     sa.select(_table.c.seq)
     .join_from(rows.threads, _table, _table.c.thread_id == rows.threads.c.id)
@@ -52,6 +53,7 @@ _HOLD = Prepared(
         _table.c.id == sa.bindparam("run_id"),
         _table.c.status == "in_progress",
         _table.c.owner == sa.bindparam("run_owner"),
+        _table.c.turns == sa.bindparam("run_turns"),
     )
     .with_for_update(of=[rows.threads, _table], key_share=True)
 )
@@ -60,6 +62,7 @@ _MOVE = Prepared(
         _table.c.id == sa.bindparam("moved_id"),
         _table.c.status == sa.bindparam("moved_from"),
         _table.c.owner.is_not_distinct_from(sa.bindparam("moved_owner")),
+        _table.c.turns == sa.bindparam("moved_turns"),
     )
 )
 _DEAD_KEY = Prepared(
@@ -149,21 +152,27 @@ def update_metadata(
 def move(connection: Connection, run: Run, *causes: RunCause, **values: Any) -> Run | None:
     """Apply ``causes`` to the run as the caller knows it, and store ``values`` with it.
 
-    ``None``: the table forbids it, or the run has changed status or owner meanwhile.
+    ``None``: the table forbids it, or the run has changed status, owner or turn meanwhile.
     """
     status: RunStatus | None = run.status
     for cause in causes:
         status = status and run_after(status, cause)
     if status is None:
         return None
-    where = {"moved_id": run.id, "moved_from": run.status, "moved_owner": run.owner}
+    where = {
+        "moved_id": run.id,
+        "moved_from": run.status,
+        "moved_owner": run.owner,
+        "moved_turns": run.turns,
+    }
     changed = _MOVE.count(connection, {**where, "status": status, **values})
     return replace(run, status=status, **values) if changed else None
 
 
 def hold(connection: Connection, run: Run) -> bool:
-    """Lock the run's thread and row, and say whether ``run.owner`` may still write for it."""
-    return _HOLD.first(connection, {"run_id": run.id, "run_owner": run.owner}) is not None
+    """Lock the run's thread and row, and say whether ``run.owner`` may still write this turn."""
+    held = {"run_id": run.id, "run_owner": run.owner, "run_turns": run.turns}
+    return _HOLD.first(connection, held) is not None
 
 
 def renew(connection: Connection, owner: str, *, lease_until: float) -> None:
