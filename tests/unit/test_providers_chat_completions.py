@@ -263,6 +263,7 @@ async def test_openai_gets_the_new_name_of_the_token_bound() -> None:
         (event({"error": SECRET}), "server_error", "broke off with an error."),
         (event({"object": "error", "message": "context length"}), "invalid_prompt", "longer"),
         (delta(content=3), "server_error", "not a Chat Completions stream"),
+        (say("x" * 9_000_000), "server_error", "longer than any model's"),
     ],
 )
 async def test_every_failure_has_a_sentence(answer: Answer, code: str, words: str) -> None:

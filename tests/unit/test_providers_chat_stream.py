@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -18,7 +19,8 @@ from assistants_server.domain.model_exchange import (
     TurnUsage,
 )
 from assistants_server.domain.records import Usage
-from assistants_server.providers.chat_stream import Events, Garbage, StreamError, Turn
+from assistants_server.providers import chat_stream
+from assistants_server.providers.chat_stream import Endless, Events, Garbage, StreamError, Turn
 
 
 def chunk(finish: str | None = None, **delta: Any) -> dict[str, Any]:
@@ -117,11 +119,21 @@ def test_a_last_event_counts_without_its_empty_line() -> None:
 
 
 def test_an_endless_line_is_garbage(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("assistants_server.providers.chat_stream.LONGEST_LINE", 1000)
+    monkeypatch.setattr(chat_stream, "LONGEST_EVENT", 1000)
     events = Events()
     events.feed(b"data: " + b"x" * 900)
     with pytest.raises(Garbage):
         events.feed(b"x" * 900)
+
+
+def test_an_event_of_endless_lines_is_garbage(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(chat_stream, "LONGEST_EVENT", 1000)
+    events = Events()
+    for _ in range(3):
+        assert len(events.feed(b"data: " + b"x" * 900 + b"\n\n")) == 1
+    events.feed(b"data: " + b"x" * 900 + b"\n")
+    with pytest.raises(Garbage):
+        events.feed(b"data: " + b"x" * 900 + b"\n")
 
 
 # Text, refusal, endings, usage ----------------------------------------------------------------
@@ -326,6 +338,26 @@ def test_an_id_is_kept_and_a_missing_one_is_made() -> None:
 def test_a_call_that_is_never_named_is_garbage() -> None:
     with pytest.raises(Garbage):
         play(chunk(tool_calls=[entry(0, "{}", id="x")]))
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        lambda number: {"content": "x" * 100},
+        lambda number: {"content": " " * 100},
+        lambda number: {"refusal": "x" * 100},
+        lambda number: {"tool_calls": [entry(0, "x" * 100)]},
+        lambda number: {"tool_calls": [entry(number + 1, id=f"call_{number}", name="f")]},
+    ],
+)
+def test_an_answer_without_end_is_not_kept(
+    more: Callable[[int], dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(chat_stream, "LONGEST_ANSWER", 5000)
+    turn = Turn()
+    turn.feed(wire(chunk(tool_calls=[entry(0, "", id="first", name="f")])))
+    with pytest.raises(Endless):
+        turn.feed(wire(*(chunk(**more(number)) for number in range(100))))
 
 
 # What is no stream ----------------------------------------------------------------------------

@@ -92,7 +92,7 @@ class Turn:
     def __init__(self) -> None:
         self.end: TurnEnd | None = None
         self.usage: Usage | None = None
-        self._held = ""  # white space that is not a message yet
+        self._held: list[str] = []  # white space that is not a message yet
         self._blocks: list[_Block] = []
         self._calls: dict[int, _Call] = {}
         self._order: dict[int, int] = {}  # the model's index -> ours
@@ -137,10 +137,10 @@ class Turn:
         if not text or self._calls:
             return ()
         if not self._blocks:
-            text = self._held + text
+            self._held.append(text)
             if text.isspace():
-                self._held = text
                 return ()
+            text = "".join(self._held)
         return self._grow("text", text)
 
     def _refusal(self, text: str) -> Sequence[Change]:

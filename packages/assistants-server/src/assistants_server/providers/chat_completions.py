@@ -26,12 +26,13 @@ from .chat_errors import (
     Question,
     Refusal,
     broke_off,
+    endless,
     explain,
     explain_in_stream,
     garbage,
     kind,
 )
-from .chat_stream import Garbage, StreamError, Turn
+from .chat_stream import Endless, Garbage, StreamError, Turn
 from .contract import ModelInfo
 from .endpoint import FAILURES, Endpoint, body_of
 
@@ -126,6 +127,8 @@ class ChatCompletions:
             raise explain_in_stream(error.body, question) from None
         except Garbage:
             raise garbage(question) from None
+        except Endless:
+            raise endless(question) from None
         finally:
             self._leave(response, whole=turn.over)
 

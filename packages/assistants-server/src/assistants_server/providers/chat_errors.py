@@ -128,6 +128,12 @@ def garbage(question: Question) -> ProviderError:
     )
 
 
+def endless(question: Question) -> ProviderError:
+    return ProviderError(
+        f"The answer of {question.model} at {question.host} was longer than any model's should be."
+    )
+
+
 def broke_off(question: Question) -> ProviderError:
     return ProviderError(
         f"The connection to {question.host} broke before the model {question.model} had finished."

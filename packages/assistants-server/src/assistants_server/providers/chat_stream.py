@@ -20,8 +20,13 @@ from .. import ids
 from ..domain.model_exchange import CallPiece, Piece, RefusalPiece, TextPiece, TurnEnd, TurnUsage
 from ..domain.records import Usage
 
-# A line longer than this is not a token of a language model.
-LONGEST_LINE = 32 * 1024 * 1024
+# An event longer than this is not a token of a language model.
+LONGEST_EVENT = 32 * 1024 * 1024
+
+# Characters of all tokens together. What says more than ten times as much as any model may has run
+# wild, and is not kept in memory and written to the disk every second until the run expires.
+LONGEST_ANSWER = 8 * 1024 * 1024
+_CALL = 1024  # that a call counts, beside its arguments
 
 Reason = Literal["stop", "length", "tool_calls", "content_filter"]
 
@@ -41,6 +46,10 @@ REASONS: dict[str, Reason] = {
 
 class Garbage(Exception):
     """The body is not a Chat Completions stream."""
+
+
+class Endless(Exception):
+    """The answer is longer than ``LONGEST_ANSWER``."""
 
 
 class StreamError(Exception):
@@ -81,6 +90,7 @@ class Events:
         self._rest_size = 0
         self._after_cr = False
         self._data: list[bytes] = []
+        self._data_size = 0
 
     def feed(self, data: bytes) -> list[bytes]:
         """The events that these bytes complete."""
@@ -98,9 +108,10 @@ class Events:
         if unfinished:
             self._rest.append(unfinished)
             self._rest_size += len(unfinished)
-            if self._rest_size > LONGEST_LINE:
-                raise Garbage
-        return self._events(lines)
+        events = self._events(lines)
+        if self._data_size + self._rest_size > LONGEST_EVENT:
+            raise Garbage
+        return events
 
     def close(self) -> list[bytes]:
         """The body is over; a last event counts although its empty line is missing."""
@@ -114,9 +125,11 @@ class Events:
         for line in lines:
             if line[:5] == b"data:":
                 data.append(line[6:] if line[5:6] == b" " else line[5:])
+                self._data_size += len(line)
             elif not line and data:
                 events.append(data[0] if len(data) == 1 else b"\n".join(data))
                 data.clear()
+                self._data_size = 0
         return events
 
 
@@ -139,6 +152,7 @@ class Turn:
         self._events = Events()
         self._reason: str | None = None
         self._usage: Usage | None = None
+        self._length = 0
         self._calls: list[_Call] = []
         self._held: list[CallPiece] = []
         self._by_key: dict[int | str, _Call] = {}
@@ -152,7 +166,7 @@ class Turn:
         """The pieces that these bytes complete.
 
         Raises:
-            Garbage, StreamError: see there.
+            Garbage, Endless, StreamError: see there.
         """
         return self._pieces(self._events.feed(data))
 
@@ -228,9 +242,12 @@ class Turn:
             if content:
                 text = content if type(content) is str else _flat(content)
                 if text:
+                    self._count(len(text))
                     pieces.append(TextPiece(text))
             if delta.get("refusal"):
-                pieces.append(RefusalPiece(_text(delta["refusal"])))
+                text = _text(delta["refusal"])
+                self._count(len(text))
+                pieces.append(RefusalPiece(text))
             if delta.get("tool_calls"):
                 for entry in delta["tool_calls"]:
                     self._call(entry, pieces)
@@ -251,8 +268,10 @@ class Turn:
             arguments = ""
         elif type(arguments) is not str:  # an object instead of its JSON text (Ollama)
             arguments = orjson.dumps(arguments).decode()
+        self._count(len(arguments))
         call = self._find(entry.get("index"), call_id, name)
         if call is None:
+            self._count(_CALL)
             call = _Call(len(self._calls), call_id or ids.call_id(), None)
             self._calls.append(call)
         if type(entry.get("index")) is int:
@@ -285,6 +304,11 @@ class Turn:
         """One call after the other: those behind one that may have no arguments wait for it."""
         begun = all(call.begun for call in self._calls[: piece.index])
         (pieces if begun else self._held).append(piece)
+
+    def _count(self, length: int) -> None:
+        self._length += length
+        if self._length > LONGEST_ANSWER:
+            raise Endless
 
     def _find(self, index: Any, call_id: str | None, name: str | None) -> _Call | None:
         """The call that a fragment belongs to; ``None``: it begins a new one.
