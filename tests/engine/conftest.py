@@ -3,7 +3,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 
 import pytest
-from tests.databases import database, database_url, postgres_server, postgres_url
+from tests.databases import database, database_url, postgres_server, postgres_url, postgresql
 from tests.engine.bench import Bench
 from tests.manual_clock import ManualClock
 from tests.upstream import Upstream
@@ -11,7 +11,7 @@ from tests.upstream import Upstream
 from assistants_server.settings import Settings
 from assistants_server.store.database import Database
 
-__all__ = ["database", "database_url", "postgres_server", "postgres_url"]
+__all__ = ["database", "database_url", "postgres_server", "postgres_url", "postgresql"]
 
 
 @pytest.fixture

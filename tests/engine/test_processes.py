@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from pathlib import Path
 
 import pytest
-from tests.engine.bench import PROJECT, Bench, Process, events
+import sqlalchemy as sa
+from sqlalchemy import Connection
+from tests.engine.bench import PROJECT, Bench, Process, events, names
 from tests.engine.test_endings import FUNCTION, speaking
 from tests.manual_clock import ManualClock
 from tests.upstream import Upstream, call, say, stall
@@ -42,6 +45,44 @@ async def test_a_half_done_run_of_a_dead_process_fails_with_its_text(bench: Benc
     bench.upstream.script(say("Back again"))
     await events((await bench.start("and now?")).log)
     assert (await bench.texts())[-2:] == ["and now?", "Back again"]
+
+
+async def test_leases_do_not_wait_for_a_connection_that_fell_silent(
+    postgresql: Database, upstream: Upstream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench = Bench(postgresql, upstream, ManualClock(), Settings(lease=2))
+    await bench.prepare()
+    await bench.process.worker.start()
+    hold = stall()
+    upstream.script(hold + say("Here"))
+    started = await bench.start("hi")
+    await hold.reached.wait()
+    silent, renew, asked = [True], runs.renew, asyncio.Event()
+
+    def may_hang(connection: Connection, owner: str, *, lease_until: float) -> None:
+        asked.set()
+        if silent:
+            silent.clear()
+            connection.execute(sa.text("SELECT pg_sleep(60)"))
+        renew(connection, owner, lease_until=lease_until)
+
+    monkeypatch.setattr(runs, "renew", may_hang)
+
+    async def two_renewals() -> None:
+        for _ in range(2):
+            asked.clear()
+            bench.clock.advance(bench.settings.lease / 5)
+            await asked.wait()
+            await bench.clock.sleeping(2)  # the sweeper, and who stores texts
+
+    await bench.clock.sleeping(2)
+    await asyncio.wait_for(two_renewals(), 10)
+    stored = await postgresql.read(runs.by_id, started.run.id)
+    assert stored is not None
+    assert stored.lease_until == bench.clock.now() + bench.settings.lease
+    hold.release()
+    assert (await names(started.log))[-1] == "run.completed"
+    await bench.process.stop()
 
 
 async def test_a_stream_whose_process_is_torn_down_does_not_end_as_if_in_order(

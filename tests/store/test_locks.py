@@ -34,30 +34,34 @@ NOW = 1000
 CLAIM = Claim(owner="worker_a", lease_until=NOW + 10.0, expires_at=NOW + 600)
 
 
-@pytest.fixture
-async def run(postgresql: Database) -> Run:
-    """It waits for its client, and no process executes it."""
+async def begun(database: Database) -> Run:
+    """A process executes it."""
     assistant = Assistant(
         id=ids.assistant_id(), project_id="default", created_at=1, model="m", instructions="Be."
     )
-    await postgresql.write(assistants.insert, assistant)
-    thread = await postgresql.write(threads.create, "default", ThreadDraft(), now=1)
-    draft = RunDraft(assistant_id=assistant.id)
-    created = await postgresql.write(
+    await database.write(assistants.insert, assistant)
+    thread = await database.write(threads.create, "default", ThreadDraft(), now=1)
+    created = await database.write(
         run_creation.create,
         "default",
         thread.id,
-        draft,
+        RunDraft(assistant_id=assistant.id),
         now=NOW,
         claim=CLAIM,
         unstored=lambda run_id: None,
     )
-    started = created.started
+    return created.started
+
+
+@pytest.fixture
+async def run(postgresql: Database) -> Run:
+    """It waits for its client, and no process executes it."""
+    started = await begun(postgresql)
     step = Step(
         id=ids.step_id(),
         run_id=started.id,
-        thread_id=thread.id,
-        assistant_id=assistant.id,
+        thread_id=started.thread_id,
+        assistant_id=started.assistant_id,
         created_at=NOW,
         type="tool_calls",
     )
@@ -134,3 +138,27 @@ async def test_a_thread_is_deleted_while_somebody_adds_to_it(
     assert await deleting == run.id
     with pytest.raises(errors.NotFound):
         await postgresql.read(threads.get, "default", run.thread_id)
+
+
+async def test_a_lease_is_renewed_while_somebody_changes_another_run_of_its_process(
+    postgresql: Database,
+) -> None:
+    changed, other = await begun(postgresql), await begun(postgresql)
+    has_run, goes_on = asyncio.Event(), asyncio.Event()
+
+    def change(connection: Connection) -> None:
+        runs.hold(connection, changed)
+        has_run.set()
+        await_only(goes_on.wait())
+
+    changing = asyncio.ensure_future(postgresql.write(change))
+    await has_run.wait()
+    renewing = postgresql.write(runs.renew, CLAIM.owner, lease_until=NOW + 20.0)
+    try:
+        await asyncio.wait_for(renewing, 3)  # before PostgreSQL ends what stands still
+    finally:
+        goes_on.set()
+        await changing
+    found = await postgresql.read(runs.by_id, other.id)
+    assert found is not None
+    assert found.lease_until == NOW + 20

@@ -9,9 +9,11 @@ import asyncpg
 import pytest
 import sqlalchemy as sa
 from sqlalchemy import AdaptedConnection, Connection
+from sqlalchemy.util import await_only
 
 from assistants_server.domain.drafts import ThreadDraft
 from assistants_server.domain.records import Page, Thread
+from assistants_server.store import postgresql as postgresql_module
 from assistants_server.store import signals, threads
 from assistants_server.store.database import Database, DatabaseError
 from assistants_server.store.prepared import Prepared
@@ -141,3 +143,59 @@ async def test_a_transaction_that_failed_hands_its_connection_on(postgresql: Dat
     assert await postgresql.read(driver) is kept
     listing = await postgresql.read(threads.list_page, "default", Page(), metadata={})
     assert listing.items == []
+
+
+async def test_a_process_that_stands_still_in_a_transaction_loses_its_locks(
+    postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was frozen, or cut off; others must be able to take its runs over."""
+    monkeypatch.setattr(postgresql_module, "_IDLE_SECONDS", 0.1)
+    database = await Database.open(postgres_url)
+    thread = await database.write(threads.create, "default", ThreadDraft(), now=1)
+    frozen, goes_on = asyncio.Event(), asyncio.Event()
+
+    def stand_still(connection: Connection) -> None:
+        threads.update(connection, "default", thread.id, {"metadata": {"by": "frozen"}})
+        frozen.set()
+        await_only(goes_on.wait())
+
+    standing = asyncio.ensure_future(database.write(stand_still))
+    await frozen.wait()
+    changes = {"metadata": {"by": "other"}}
+    await asyncio.wait_for(
+        database.write(threads.update, "default", thread.id, changes), timeout=10
+    )
+    goes_on.set()
+    with pytest.raises(DatabaseError):
+        await standing
+    found = await database.read(threads.get, "default", thread.id)
+    assert found.metadata == {"by": "other"}
+    await database.close()
+
+
+async def test_after_one_connection_fell_silent_none_that_is_as_old_is_used(
+    postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A firewall forgot them, say: each would cost somebody half a minute."""
+    monkeypatch.setattr(postgresql_module, "_STATEMENT_SECONDS", 0.2)
+    monkeypatch.setattr(postgresql_module, "_SILENCE_SECONDS", 0.1)
+    database = await Database.open(postgres_url)
+
+    async def two() -> set[asyncpg.Connection[asyncpg.Record]]:
+        found: set[asyncpg.Connection[asyncpg.Record]] = set()
+        both = asyncio.Event()
+
+        def meet(connection: Connection) -> None:
+            found.add(driver(connection))
+            if len(found) == 2:
+                both.set()
+            await_only(both.wait())
+
+        await asyncio.gather(database.read(meet), database.read(meet))
+        return found
+
+    old = await two()
+    with pytest.raises(DatabaseError, match="does not answer"):
+        await database.read(SLEEP.count, {})
+    assert not old & await two()
+    await database.close()

@@ -7,7 +7,9 @@ SQLAlchemy's own asyncio engine has it. Its beginning and its end, and statement
 
 from __future__ import annotations
 
+import asyncio
 import logging
+import time
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -15,7 +17,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import orjson
 from sqlalchemy import AdaptedConnection, Connection, event
 from sqlalchemy.engine import URL
-from sqlalchemy.exc import DisconnectionError
+from sqlalchemy.exc import DisconnectionError, InvalidatePoolError
 from sqlalchemy.pool import NullPool
 from sqlalchemy.util import greenlet_spawn
 
@@ -40,6 +42,14 @@ cores for everybody, more make no run faster."""
 _CONNECT_SECONDS = 5  # PostgreSQL that takes longer to let us in is treated as gone
 _STATEMENT_SECONDS = 30  # nor does it take longer over a statement, unless it hangs
 _POOL_SECONDS = 10
+
+# A process that is frozen in mid-transaction, or cut off, would hold its locks as long as
+# PostgreSQL believes in it, for hours, and nobody could take its runs over.
+_IDLE_SECONDS = 5
+
+# Whoever gives up waiting after so long has met a connection that leads nowhere any more. So may
+# all that are as old: a firewall forgets them, a standby takes the place of a host that is gone.
+_SILENCE_SECONDS = 0.5
 
 _ATTEMPTS = 3
 _CHOSEN = ("40P01", "40001")  # deadlock_detected, serialization_failure
@@ -70,7 +80,8 @@ class Pool:
         """``connect``: for whoever needs a connection of its own."""
         self.connect = connect
         self._engine = engine
-        event.listen(engine.sync_engine, "checkout", _refuse_a_closed_one)
+        self._met_silence = False
+        event.listen(engine.sync_engine, "checkout", self._refuse_what_is_lost)
 
     async def run(self, function: Callable[[Connection], T], *, reading: bool) -> T:
         """Run ``function`` as one transaction, committed when this returns; anew, if PostgreSQL has
@@ -91,17 +102,33 @@ class Pool:
 
     def _transaction(self, function: Callable[[Connection], T], begin: str) -> T:
         with self._engine.sync_engine.connect() as connection:
+            begun = time.monotonic()
             try:
                 _ask(connection, lambda driver: driver.execute(begin))
                 result = function(connection)
                 _ask(connection, lambda driver: driver.execute("COMMIT"))
+            except (asyncio.TimeoutError, asyncio.CancelledError):  # in the middle of what?
+                self._met_silence |= time.monotonic() - begun > _SILENCE_SECONDS
+                connection.invalidate()
+                raise
             except Exception:
                 _roll_back(connection)
                 raise
-            except BaseException:  # cancelled: in the middle of what, nobody knows
+            except BaseException:
                 connection.invalidate()
                 raise
             return result
+
+    def _refuse_what_is_lost(self, dbapi_connection: Any, *_: Any) -> None:
+        """Have the pool make a new connection in the place of one that was lost while it lay there.
+
+        Of one that was closed the driver knows by itself: a ping would cost a round trip each time.
+        """
+        if self._met_silence:
+            self._met_silence = False
+            raise InvalidatePoolError  # all that were made before now, each when it is its turn
+        if dbapi_connection.driver_connection.is_closed():
+            raise DisconnectionError
 
     async def close(self) -> None:
         await self._engine.dispose()
@@ -125,7 +152,7 @@ async def open_pool(url: URL) -> Pool:
         )
         # A migration may take its time; whoever waits for another's does too.
         patient = partial(asyncpg.connect, _for_the_driver(url), timeout=_CONNECT_SECONDS)
-        connect = partial(patient, command_timeout=_STATEMENT_SECONDS)
+        connect = partial(_bounded, partial(patient, command_timeout=_STATEMENT_SECONDS))
         migrator = engine(poolclass=NullPool, async_creator=patient)
     except ImportError as error:
         raise DatabaseError(
@@ -205,10 +232,16 @@ def _roll_back(connection: Connection) -> None:
         connection.invalidate()
 
 
-def _refuse_a_closed_one(dbapi_connection: Any, *_: Any) -> None:
-    """Have the pool make a new connection in the place of one that was lost while it lay there.
-
-    The driver notices by itself: a ping would cost a round trip each time.
-    """
-    if dbapi_connection.driver_connection.is_closed():
-        raise DisconnectionError
+async def _bounded(connect: Callable[[], Awaitable[Driver]]) -> Driver:
+    """A connection that PostgreSQL ends when a transaction on it stands still. Not asked for while
+    connecting, because poolers refuse parameters that they do not know."""
+    connection = await connect()
+    try:
+        await connection.execute(
+            f"SET idle_in_transaction_session_timeout = '{_IDLE_SECONDS}s'",
+            timeout=_CONNECT_SECONDS,
+        )
+    except BaseException:
+        connection.terminate()
+        raise
+    return connection

@@ -176,8 +176,15 @@ def hold(connection: Connection, run: Run) -> bool:
 
 
 def renew(connection: Connection, owner: str, *, lease_until: float) -> None:
-    """Prolong the leases of a process."""
-    connection.execute(sa.update(_table).where(*_held(owner)).values(lease_until=lease_until))
+    """Prolong the leases of a process.
+
+    A run that somebody is changing at this moment is left for the next time: all others would wait
+    with it.
+    """
+    free = sa.select(_table.c.seq).where(*_held(owner)).with_for_update(skip_locked=True)
+    connection.execute(
+        sa.update(_table).where(_table.c.seq.in_(free)).values(lease_until=lease_until)
+    )
 
 
 def held(connection: Connection, owner: str) -> set[str]:
