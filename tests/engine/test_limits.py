@@ -15,7 +15,8 @@ from tests.upstream import Upstream, say, stall
 from assistants_server import ids
 from assistants_server.domain.drafts import RunExtensions, ThreadDraft
 from assistants_server.engine.runs import StartedRun
-from assistants_server.errors import TooManyRequests
+from assistants_server.engine.waiting_lines import CallerLeft
+from assistants_server.errors import NotFound, TooManyRequests
 from assistants_server.settings import Settings
 from assistants_server.store import assistants
 from assistants_server.store.database import Database
@@ -82,3 +83,23 @@ async def test_waiting_for_a_thread_takes_room_too(bench: Bench) -> None:
     measured = bench.process.worker.measurements
     assert measured.queue_seconds.sum > waited, "the queue's time is not that of the waiting"
     assert measured.first_token_seconds.sum > measured.queue_seconds.sum
+
+
+async def test_whoever_asked_to_wait_for_a_thread_leaves_nothing_behind(bench: Bench) -> None:
+    draft = bench.draft("hi", extensions=RunExtensions(if_active="queue", used=True))
+    for thread_id in ("thread_that_is_not_there", "thread_that_is_not_there_either"):
+        with pytest.raises(NotFound):
+            await bench.runs.create(PROJECT, thread_id, draft)
+    hold = stall()
+    bench.upstream.script(hold + say("done"))
+    running = await bench.start()
+    left = asyncio.Event()
+    waiting = asyncio.ensure_future(bench.runs.create(PROJECT, bench.thread_id, draft, left=left))
+    while not bench.process.worker._freed:
+        await asyncio.sleep(0)
+    left.set()
+    with pytest.raises(CallerLeft):
+        await waiting
+    assert not bench.process.worker._freed
+    hold.release()
+    await events(running.log)

@@ -91,13 +91,16 @@ class Runs:
         """Create the run as soon as the thread is free."""
         left = left or asyncio.Event()
         async with self._lines.turn(thread_id, left):
-            while not left.is_set():
-                self._worker.check_accepting()
-                freed = self._worker.freed(thread_id)
-                try:
-                    return await self._create(place, project_id, thread_id, draft, once)
-                except ThreadBusy:
-                    await self._wait(freed, left)
+            try:
+                while not left.is_set():
+                    self._worker.check_accepting()
+                    freed = self._worker.freed(thread_id)
+                    try:
+                        return await self._create(place, project_id, thread_id, draft, once)
+                    except ThreadBusy:
+                        await self._wait(freed, left)
+            finally:
+                self._worker.free(thread_id)  # nobody else waits: the others stand behind us
         raise CallerLeft
 
     async def _create(
