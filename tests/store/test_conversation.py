@@ -12,9 +12,9 @@ from tests.store.test_run_creation import NOW, World, text, world
 
 from assistants_server.domain import model_input
 from assistants_server.domain.drafts import MessageDraft, ThreadDraft
-from assistants_server.domain.records import Message, Run, Step
+from assistants_server.domain.records import File, Message, Run, Step
 from assistants_server.domain.tokens import estimate_message
-from assistants_server.store import conversation, messages, steps, threads
+from assistants_server.store import conversation, files, messages, steps, threads
 from assistants_server.store.conversation import SHORT, View
 
 __all__ = ["world"]
@@ -184,3 +184,20 @@ async def test_a_long_thread_or_one_with_images_is_not_read_in_passing(world: Wo
     )
     seen = replace(run, thread_id=short[0].thread_id)
     assert await world.database.read(conversation.read_short, seen, view) is None
+
+
+async def test_images_are_shown_as_far_as_an_endpoint_takes_them(world: World) -> None:
+    def upload(connection: Connection, name: str, size: int) -> None:
+        file = File(
+            id=name, project_id="default", created_at=NOW, filename="a", bytes=0, purpose=""
+        )
+        files.begin(connection, file)
+        files.append(connection, name, 0, b"x" * (size - 1))
+        files.append(connection, name, 1, b"y")
+        files.finish(connection, "default", name, size=size, purpose="vision")
+
+    for name, size in (("file-new", 6), ("file-large", 11), ("file-old", 5), ("file-older", 4)):
+        await world.database.write(upload, name, size)
+    asked = ["file-new", "file-gone", "file-large", "file-old", "file-older", "file-new"]
+    shown = await world.database.read(files.read, "default", asked, most=10)
+    assert shown == {"file-new": b"xxxxxy", "file-older": b"xxxy"}

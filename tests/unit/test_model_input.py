@@ -114,7 +114,10 @@ def test_images_travel_as_data_urls_unless_they_were_urls() -> None:
     assert prompt[1]["content"] == [
         {"type": "text", "text": "look"},
         {"type": "image_url", "image_url": {"url": "data:image/png;base64,AA", "detail": "low"}},
-        {"type": "text", "text": "[An image that is no longer available.]"},
+        {
+            "type": "text",
+            "text": "[An image that cannot be shown: it was deleted, or is too large.]",
+        },
         {"type": "image_url", "image_url": {"url": "https://x/y.png", "detail": "auto"}},
     ]
     assert model_input.image_files([message(1, "user", upload, gone)]) == ["file-a", "file-b"]

@@ -40,7 +40,7 @@ class Counted(Protocol):
 
 M = TypeVar("M", bound=Counted)
 
-_GONE = "[An image that is no longer available.]"
+_NOT_SHOWN = "[An image that cannot be shown: it was deleted, or is too large.]"
 
 
 def function_tools(run: Run) -> list[JsonObject]:
@@ -151,7 +151,7 @@ def build(
         run: its effective instructions and exclusions.
         messages: what is shown of the thread, oldest first.
         turns: finished tool steps of the thread, oldest first.
-        images: data URLs by file id, of the uploaded images that still exist.
+        images: data URLs by file id, of the uploaded images that can be shown.
     """
     prompt: list[dict[str, Any]] = []
     if run.instructions:
@@ -203,7 +203,7 @@ def _part(block: JsonObject, images: Mapping[str, str]) -> dict[str, Any]:
         source = block["image_file"]
         url = images.get(source["file_id"])
         if url is None:
-            return {"type": "text", "text": _GONE}
+            return {"type": "text", "text": _NOT_SHOWN}
     return {"type": "image_url", "image_url": {"url": url, "detail": source.get("detail", "auto")}}
 
 

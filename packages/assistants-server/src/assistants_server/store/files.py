@@ -20,6 +20,10 @@ from .pages import Listing
 CHUNK = 256 * 1024
 """Bytes in a chunk; only the last one of a file is shorter."""
 
+MOST_SHOWN = 48 * 1024 * 1024
+"""Bytes of uploaded images that one question to a model carries. No endpoint takes more, and they
+are held in memory, several times over, until it has them."""
+
 _table = rows.files
 _chunks = rows.file_chunks
 
@@ -97,18 +101,30 @@ def read_chunk(connection: Connection, file_id: str, number: int) -> bytes | Non
     return data
 
 
-def read(connection: Connection, project_id: str, file_ids: Sequence[str]) -> dict[str, bytes]:
-    """Whole contents of those of the files that the project has, for the model to see."""
+def read(
+    connection: Connection, project_id: str, file_ids: Sequence[str], *, most: int = MOST_SHOWN
+) -> dict[str, bytes]:
+    """Whole contents of those of the files that the project has, for the model to see: of the first
+    ones that are no more than ``most`` bytes together."""
+    sizes = connection.execute(
+        sa.select(_table.c.id, _table.c.bytes).where(
+            _table.c.id.in_(file_ids), _table.c.project_id == project_id, _table.c.complete
+        )
+    )
+    size_of: dict[str, int] = {row.id: row.bytes for row in sizes}
+    parts: dict[str, list[bytes]] = {}
+    for file_id in dict.fromkeys(file_ids):
+        if size_of.get(file_id, most + 1) <= most:
+            most -= size_of[file_id]
+            parts[file_id] = []
     found = connection.execute(
         sa.select(_chunks.c.file_id, _chunks.c.data)
-        .join(_table, _table.c.id == _chunks.c.file_id)
-        .where(_table.c.id.in_(file_ids), _table.c.project_id == project_id, _table.c.complete)
+        .where(_chunks.c.file_id.in_(parts))
         .order_by(_chunks.c.file_id, _chunks.c.number)
     )
-    contents: dict[str, bytes] = {}
     for file_id, data in found:
-        contents[file_id] = contents.get(file_id, b"") + data
-    return contents
+        parts[file_id].append(data)
+    return {file_id: b"".join(chunks) for file_id, chunks in parts.items()}
 
 
 def sweep(connection: Connection, *, now: int, unfinished_before: int) -> int:
