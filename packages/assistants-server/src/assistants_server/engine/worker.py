@@ -13,9 +13,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
-from collections.abc import Awaitable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager
-from typing import TypeVar
 
 from .. import errors
 from ..clock import Clock
@@ -36,13 +35,11 @@ from .model_names import ModelNames
 from .room import Place, Room
 from .run_execution import RunExecution, Stop
 
-T = TypeVar("T")
-
 logger = logging.getLogger(__name__)
 
 CHECKPOINT_SECONDS = 1.0
 _SWEEPS_PER_LEASE = 5  # a lease survives four sweeps that fail or come late
-_RENEWALS_PER_LEASE = 4  # one that takes longer is given up, in time for another
+_RENEWALS_PER_LEASE = 4  # over a connection that fell silent one is given up, in time for another
 SWEEP_SECONDS = 5.0  # at least so often, however long the lease: commands change model names
 _SWEEP_LIMIT = 100  # runs settled in one sweep, so that a sweep stays short
 _CLEARING_SECONDS = 60
@@ -296,10 +293,12 @@ class Worker:
 
     async def _renew(self) -> None:
         executing = dict(self._executions)
-        if executing:
-            lease_until = self._clock.now() + self._settings.lease
-            await self._in_time(self._database.write(runs.renew, self.id, lease_until=lease_until))
-        mine = await self._in_time(self._database.read(runs.held, self.id))
+        renewing, patience = self._renewed(), self._settings.lease / _RENEWALS_PER_LEASE
+        try:
+            mine = await asyncio.wait_for(renewing, patience)
+        except asyncio.TimeoutError:
+            logger.warning("leases were not renewed in time")
+            return
         for run_id, execution in executing.items():
             if run_id not in mine and self._executions.get(run_id) is execution:
                 await self._heed(run_id, execution)
@@ -312,16 +311,12 @@ class Worker:
                 await self._end(run, Outcome(cause="fail", failure=DIED))
         self._unclaimed = idle
 
-    async def _in_time(self, asked: Awaitable[T]) -> T:
-        """Leases do not wait for a connection that has fallen silent.
-
-        Raises:
-            DatabaseError: it took too long.
-        """
-        try:
-            return await asyncio.wait_for(asked, self._settings.lease / _RENEWALS_PER_LEASE)
-        except asyncio.TimeoutError:
-            raise DatabaseError("The database does not answer in time.") from None
+    async def _renewed(self) -> set[str]:
+        """The runs that are ours to execute, their leases prolonged."""
+        if self._executions:
+            lease_until = self._clock.now() + self._settings.lease
+            await self._database.write(runs.renew, self.id, lease_until=lease_until)
+        return await self._database.read(runs.held, self.id)
 
     def _touched(self, run_id: str) -> None:
         """A signal of another process (or our own: then the execution has been told already)."""
