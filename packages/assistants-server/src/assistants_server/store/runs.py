@@ -181,7 +181,11 @@ def renew(connection: Connection, owner: str, *, lease_until: float) -> None:
     A run that somebody is changing at this moment is left for the next time: all others would wait
     with it.
     """
-    free = sa.select(_table.c.seq).where(*_held(owner)).with_for_update(skip_locked=True)
+    free = (
+        sa.select(_table.c.seq)
+        .where(*_held(owner))
+        .with_for_update(skip_locked=True, key_share=True)
+    )
     connection.execute(
         sa.update(_table).where(_table.c.seq.in_(free)).values(lease_until=lease_until)
     )
