@@ -16,6 +16,7 @@ from tests.upstream import Upstream, call, say, stall
 
 from assistants_server.domain.drafts import RunExtensions, ToolOutput
 from assistants_server.domain.run_events import StreamFault
+from assistants_server.engine.worker import SWEEP_SECONDS
 from assistants_server.settings import Settings
 from assistants_server.store import runs
 from assistants_server.store.database import Database
@@ -45,6 +46,25 @@ async def test_a_half_done_run_of_a_dead_process_fails_with_its_text(bench: Benc
     bench.upstream.script(say("Back again"))
     await events((await bench.start("and now?")).log)
     assert (await bench.texts())[-2:] == ["and now?", "Back again"]
+
+
+async def test_sweeping_ends_also_when_it_is_told_so_as_leases_are_renewed(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    worker = bench.process.worker
+    (sweeper,) = (task for task in worker._side_tasks if task.get_name() == "run sweeper")
+    renewed = worker._renewed
+
+    async def told() -> set[str]:
+        mine = await renewed()
+        asyncio.get_running_loop().call_soon(sweeper.cancel)  # before the sweeper hears of us
+        return mine
+
+    monkeypatch.setattr(worker, "_renewed", told)
+    await bench.clock.sleeping()
+    bench.clock.advance(SWEEP_SECONDS)
+    await asyncio.wait({sweeper}, timeout=10)
+    assert sweeper.cancelled()
 
 
 async def test_leases_do_not_wait_for_a_connection_that_fell_silent(

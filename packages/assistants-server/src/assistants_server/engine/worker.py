@@ -293,12 +293,16 @@ class Worker:
 
     async def _renew(self) -> None:
         executing = dict(self._executions)
-        renewing, patience = self._renewed(), self._settings.lease / _RENEWALS_PER_LEASE
-        try:
-            mine = await asyncio.wait_for(renewing, patience)
-        except asyncio.TimeoutError:
+        renewing = asyncio.ensure_future(self._renewed())
+        try:  # not wait_for: before Python 3.12 it may lose the cancellation that ends the sweeping
+            await asyncio.wait({renewing}, timeout=self._settings.lease / _RENEWALS_PER_LEASE)
+        finally:
+            renewing.cancel()
+            await asyncio.wait({renewing})
+        if renewing.cancelled():
             logger.warning("leases were not renewed in time")
             return
+        mine = renewing.result()
         for run_id, execution in executing.items():
             if run_id not in mine and self._executions.get(run_id) is execution:
                 await self._heed(run_id, execution)
