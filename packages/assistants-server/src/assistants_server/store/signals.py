@@ -49,15 +49,16 @@ async def listen(connect: Connect, touched: Callable[[str], None]) -> None:
     while True:
         with contextlib.suppress(*failures):
             connection = await connect()
-            lost = asyncio.Event()
-            connection.add_termination_listener(lambda _, lost=lost: lost.set())
+            lost: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            connection.add_termination_listener(lambda _, lost=lost: lost.set_result(None))
             try:
                 await connection.add_listener(
                     CHANNEL, lambda _connection, _pid, _channel, run_id: touched(run_id)
                 )
-                while not lost.is_set():
-                    with contextlib.suppress(asyncio.TimeoutError):
-                        await asyncio.wait_for(lost.wait(), _PING_SECONDS)
+                while True:
+                    # Not wait_for: before Python 3.12 it may lose the cancellation.
+                    await asyncio.wait({lost}, timeout=_PING_SECONDS)
+                    if lost.done():
                         break
                     await connection.execute("SELECT 1", timeout=_PING_SECONDS)
             finally:
