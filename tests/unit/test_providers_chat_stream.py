@@ -189,6 +189,13 @@ def test_usage_comes_last_and_only_the_last_counts() -> None:
     ]
 
 
+@pytest.mark.parametrize(("count", "told"), [(-7, 0), (1e30, 2**31 - 1), (None, 0), (7.0, 7)])
+def test_a_count_of_tokens_that_cannot_be_costs_nothing(count: Any, told: int) -> None:
+    event = {"choices": [], "usage": {"prompt_tokens": count, "completion_tokens": 1}}
+    expected = TurnUsage(Usage(prompt_tokens=told, completion_tokens=1))
+    assert play(chunk("stop"), event)[-1] == expected
+
+
 @pytest.mark.parametrize(
     "event",
     [

@@ -28,6 +28,8 @@ LONGEST_EVENT = 32 * 1024 * 1024
 LONGEST_ANSWER = 8 * 1024 * 1024
 _CALL = 1024  # that a call counts, beside its arguments
 
+MOST_TOKENS = 2**31 - 1  # what clients of any language can read
+
 Reason = Literal["stop", "length", "tool_calls", "content_filter"]
 
 # finish_reason is one of four words for OpenAI (and function_call, until 2023); the others were
@@ -335,11 +337,16 @@ def _usage(usage: dict[str, Any]) -> Usage:
     # DeepSeek counts cached tokens beside the sum's details.
     cached = prompt.get("cached_tokens") or usage.get("prompt_cache_hit_tokens") or 0
     return Usage(
-        prompt_tokens=int(usage.get("prompt_tokens") or 0),
-        completion_tokens=int(usage.get("completion_tokens") or 0),
-        cached_tokens=int(cached),
-        reasoning_tokens=int(completion.get("reasoning_tokens") or 0),
+        prompt_tokens=_tokens(usage.get("prompt_tokens")),
+        completion_tokens=_tokens(usage.get("completion_tokens")),
+        cached_tokens=_tokens(cached),
+        reasoning_tokens=_tokens(completion.get("reasoning_tokens")),
     )
+
+
+def _tokens(count: Any) -> int:
+    """A count is told to clients, and must not cost the run, whatever it says."""
+    return int(min(max(float(count or 0), 0), MOST_TOKENS))
 
 
 def _flat(content: Any) -> str:
