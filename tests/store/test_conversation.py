@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import pytest
@@ -186,16 +187,30 @@ async def test_a_long_thread_or_one_with_images_is_not_read_in_passing(world: Wo
     assert await world.database.read(conversation.read_short, seen, view) is None
 
 
-async def test_images_are_shown_as_far_as_an_endpoint_takes_them(world: World) -> None:
-    def upload(connection: Connection, name: str, size: int) -> None:
-        file = File(
-            id=name, project_id="default", created_at=NOW, filename="a", bytes=0, purpose=""
-        )
-        files.begin(connection, file)
-        files.append(connection, name, 0, b"x" * (size - 1))
-        files.append(connection, name, 1, b"y")
-        files.finish(connection, "default", name, size=size, purpose="vision")
+def upload(connection: Connection, name: str, size: int) -> None:
+    file = File(id=name, project_id="default", created_at=NOW, filename="a", bytes=0, purpose="")
+    files.begin(connection, file)
+    files.append(connection, name, 0, b"x" * (size - 1))
+    files.append(connection, name, 1, b"y")
+    files.finish(connection, "default", name, size=size, purpose="vision")
 
+
+async def test_of_images_that_have_no_room_together_the_newest_are_shown(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    thread = await thread_of(world, 1)
+    for name in ("file-old", "file-new"):
+        await world.database.write(upload, name, 6)
+        image = {"type": "image_file", "image_file": {"file_id": name, "detail": "auto"}}
+        draft = MessageDraft(role="user", content=[image])
+        await world.database.write(messages.create, "default", thread[0].thread_id, draft, now=NOW)
+    monkeypatch.setattr(files, "read", partial(files.read, most=10))
+    run = await run_on(world, thread)
+    found = await world.database.read(conversation.read, run, window_for(EVERYTHING))
+    assert set(found.images) == {"file-new"}
+
+
+async def test_images_are_shown_as_far_as_an_endpoint_takes_them(world: World) -> None:
     for name, size in (("file-new", 6), ("file-large", 11), ("file-old", 5), ("file-older", 4)):
         await world.database.write(upload, name, size)
     asked = ["file-new", "file-gone", "file-large", "file-old", "file-older", "file-new"]

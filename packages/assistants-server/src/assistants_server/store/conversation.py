@@ -51,7 +51,7 @@ def read(connection: Connection, run: Run, view: View) -> Conversation:
     shown, turns, tokens = model_input.fitting(
         run, newest.messages[::-1], turns, budget=window.tokens
     )
-    wanted = model_input.image_files(shown)
+    wanted = model_input.image_files(shown[::-1])  # the newest first: not all may have room
     images = files.read(connection, run.project_id, wanted) if wanted else {}
     return Conversation(shown, turns, tokens, images)
 
