@@ -92,23 +92,27 @@ async def test_a_short_thread_reads_the_same_in_passing(world: World, tokens: in
     assert in_passing == await world.database.read(conversation.read, run, view)
 
 
+def turn_of(run: Run, name: str, *calls: dict[str, Any], after: int) -> Step:
+    return Step(
+        id=name,
+        run_id=run.id,
+        thread_id=run.thread_id,
+        assistant_id=run.assistant_id,
+        created_at=NOW,
+        type="tool_calls",
+        status="completed",
+        after_position=after,
+        tool_calls=calls,
+    )
+
+
 async def test_a_thread_of_many_tool_turns_is_not_read_in_passing(world: World) -> None:
     """They may be all that a thread consists of: an agent at work answers them for hours."""
     thread = await thread_of(world, 1)
     run, view = await run_on(world, thread), window_for(EVERYTHING)
 
     def answer(connection: Connection, number: int) -> None:
-        step = Step(
-            id=f"step_{number}",
-            run_id=run.id,
-            thread_id=run.thread_id,
-            assistant_id=run.assistant_id,
-            created_at=NOW,
-            type="tool_calls",
-            status="completed",
-            after_position=thread[0].position,
-        )
-        steps.insert(connection, step)
+        steps.insert(connection, turn_of(run, f"step_{number}", after=thread[0].position))
 
     for number in range(SHORT):
         await world.database.write(answer, number)
@@ -122,17 +126,8 @@ async def test_a_thread_of_many_tool_turns_is_not_read_in_passing(world: World) 
 def answered(run: Run, output: str, *, after: int) -> Step:
     """A tool turn of the run that stands behind that place of the thread."""
     function = {"name": "f", "arguments": "{}", "output": output}
-    return Step(
-        id=f"step_{after}",
-        run_id=run.id,
-        thread_id=run.thread_id,
-        assistant_id=run.assistant_id,
-        created_at=NOW,
-        type="tool_calls",
-        status="completed",
-        after_position=after,
-        tool_calls=[{"id": "call_1", "type": "function", "function": function}],
-    )
+    call = {"id": "call_1", "type": "function", "function": function}
+    return turn_of(run, f"step_{after}", call, after=after)
 
 
 BOTH = pytest.mark.parametrize("read", [conversation.read, conversation.read_short])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
+from typing import Any
 
 import asyncpg
 import pytest
@@ -25,6 +26,12 @@ def driver(connection: Connection) -> asyncpg.Connection[asyncpg.Record]:
     found = connection.connection.driver_connection
     assert isinstance(found, asyncpg.Connection)
     return found
+
+
+def update(connection: Connection, thread_id: str, changes: dict[str, Any]) -> None:
+    threads.update(
+        connection, "default", thread_id, changes, [], now=1, unstored=lambda run_id: None
+    )
 
 
 def with_parameter(url: str, parameter: str) -> str:
@@ -118,13 +125,13 @@ async def test_transactions_that_wait_for_each_other_are_both_carried_out(
         connection.execute(sa.text("SET LOCAL deadlock_timeout = '1ms'"))
         begun[first.id] += 1
         changes = {"metadata": {"by": first.id}}
-        threads.update(connection, "default", first.id, changes)
+        update(connection, first.id, changes)
         if begun[first.id] == 1:
             adapted = connection.connection.dbapi_connection
             assert isinstance(adapted, AdaptedConnection)
             have_one[first.id].set()
             adapted.run_async(lambda _: have_one[second.id].wait())
-        threads.update(connection, "default", second.id, changes)
+        update(connection, second.id, changes)
 
     await asyncio.gather(postgresql.write(take, one, other), postgresql.write(take, other, one))
     assert sum(begun.values()) == 3, "one of them had to begin again"
@@ -155,16 +162,14 @@ async def test_a_process_that_stands_still_in_a_transaction_loses_its_locks(
     frozen, goes_on = asyncio.Event(), asyncio.Event()
 
     def stand_still(connection: Connection) -> None:
-        threads.update(connection, "default", thread.id, {"metadata": {"by": "frozen"}})
+        update(connection, thread.id, {"metadata": {"by": "frozen"}})
         frozen.set()
         await_only(goes_on.wait())
 
     standing = asyncio.ensure_future(database.write(stand_still))
     await frozen.wait()
     changes = {"metadata": {"by": "other"}}
-    await asyncio.wait_for(
-        database.write(threads.update, "default", thread.id, changes), timeout=10
-    )
+    await asyncio.wait_for(database.write(update, thread.id, changes), timeout=10)
     goes_on.set()
     with pytest.raises(DatabaseError):
         await standing

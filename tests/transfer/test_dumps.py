@@ -275,7 +275,15 @@ async def test_ids_of_another_project_are_refused(
 async def test_what_is_there_is_left_as_it_is(database: Database, dump: Path) -> None:
     fill(dump, lines(THREAD, said(1, NOW)))
     await imported(database, "p", dump)
-    await database.write(threads.update, "p", "thread_1", {"metadata": {"a": "b"}})
+    await database.write(
+        threads.update,
+        "p",
+        "thread_1",
+        {"metadata": {"a": "b"}},
+        [],
+        now=1,
+        unstored=lambda run_id: None,
+    )
     fill(dump, lines(THREAD, said(1, NOW, content="other"), said(2, NOW + 1)))
     tally = await imported(database, "p", dump)
     assert (tally.stored, tally.present) == ({"message": 1}, 2)

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from .run_state import MessageStatus, RunStatus, StepStatus
+from .run_state import ACTIVE, MessageStatus, RunStatus, StepStatus
 
 JsonObject = Mapping[str, Any]
 Metadata = Mapping[str, str]
@@ -151,6 +151,10 @@ class Run:
     owner: str | None = None
     lease_until: float | None = None
     taken_over: bool = False  # this turn was begun by another process, which has died
+
+    def is_overdue(self, now: float) -> bool:
+        """Whether its time is over, though it is yet to be ended."""
+        return self.status in ACTIVE and self.expires_at is not None and self.expires_at <= now
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

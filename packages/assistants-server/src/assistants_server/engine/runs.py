@@ -15,7 +15,6 @@ from ..clock import Clock
 from ..domain.drafts import EndRun, RunDraft, ThreadDraft, ToolOutput
 from ..domain.records import Run, Thread
 from ..domain.run_events import ObjectEvent, RunEvent
-from ..domain.run_state import ACTIVE
 from ..store import run_cancellation, run_creation, run_story, runs, threads, tool_outputs, turn
 from ..store.database import Database
 from ..store.idempotency import UNREMEMBERED, Once
@@ -215,7 +214,7 @@ class Runs:
             NotFound: no such thread or run.
         """
         run = await self._database.read(runs.get, project_id, thread_id, run_id)
-        if self._is_overdue(run):
+        if run.is_overdue(self._clock.now()):
             await self._worker.expire(run)
             run = await self._database.read(runs.get, project_id, thread_id, run_id)
         return run
@@ -235,7 +234,7 @@ class Runs:
             NotFound: no such thread.
         """
         thread, ended = await self._database.write(
-            once(threads.update_ending_runs),
+            once(threads.update),
             project_id,
             thread_id,
             changes,
@@ -304,13 +303,6 @@ class Runs:
         store = turn.made_and_read(make, self._worker.view)
         made, _ = await self._database.write_calling(launch, store, *args, **kwargs)
         return made, logs[0]
-
-    def _is_overdue(self, run: Run) -> bool:
-        return (
-            run.status in ACTIVE
-            and run.expires_at is not None
-            and run.expires_at <= self._clock.now()
-        )
 
     def _now(self) -> int:
         return int(self._clock.now())

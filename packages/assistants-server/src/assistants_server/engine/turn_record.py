@@ -61,9 +61,6 @@ class TurnRecord:
         for piece in batch:
             for change in self.turn.feed(piece):
                 await self._apply(change)
-                if isinstance(change, TextGrows) and change.opens:
-                    for _ in range(2):  # the stream writes, a client in this process reads
-                        await asyncio.sleep(0)
 
     def growth(self) -> Growth | None:
         """The open message as it reads now, if it has grown since it was checkpointed."""
@@ -109,6 +106,9 @@ class TurnRecord:
                 self._log.append(
                     TextDelta(self.message.id, change.index, change.text, change.opens)
                 )
+            if change.opens:  # the rest of a burst waits for the first words to be on their way
+                for _ in range(2):  # the stream writes, a client in this process reads
+                    await asyncio.sleep(0)
         elif isinstance(change, CallGrows):
             if self.step is not None:
                 self._log.append(CallDelta(self.step.id, change.index, change.arguments))

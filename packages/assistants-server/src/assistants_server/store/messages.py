@@ -150,11 +150,11 @@ def create(
 ) -> Message:
     """Raises:
     NotFound: the project has no such thread.
-    BadRequest: a run is active on it. One whose time is over is not, though it is yet to be ended.
+    BadRequest: a run is active on it whose time is not over.
     """
     thread_lock.hold(connection, project_id, thread_id)
     active = runs.active(connection, thread_id)
-    if active is not None and (active.expires_at is None or active.expires_at > now):
+    if active is not None and not active.is_overdue(now):
         raise errors.thread_locked(thread_id, active.id)
     attachments.join(connection, thread_id, [draft])
     return insert(connection, from_draft(thread_id, draft, now=now))

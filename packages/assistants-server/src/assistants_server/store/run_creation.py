@@ -142,7 +142,7 @@ def create(
         connection, thread_id, wishes.end_runs, answers, now=now, unstored=unstored
     )
     active = runs.active(connection, thread_id)
-    if active is not None and active.expires_at is not None and active.expires_at <= now:
+    if active is not None and active.is_overdue(now):
         ending = run_endings.end(
             connection, active, Outcome(cause="expire"), now=now, unstored=unstored(active.id)
         )

@@ -60,20 +60,6 @@ def get(connection: Connection, project_id: str, thread_id: str) -> Thread:
 
 
 def update(
-    connection: Connection, project_id: str, thread_id: str, changes: Mapping[str, Any]
-) -> Thread:
-    """Apply ``changes`` (record field names) and return the result."""
-    thread_lock.hold(connection, project_id, thread_id)
-    if changes:
-        connection.execute(sa.update(_table).where(_table.c.id == thread_id).values(dict(changes)))
-    thread = get(connection, project_id, thread_id)
-    if "metadata" in changes:
-        connection.execute(sa.delete(_pairs).where(_pairs.c.thread_id == thread_id))
-        _index(connection, thread)
-    return thread
-
-
-def update_ending_runs(
     connection: Connection,
     project_id: str,
     thread_id: str,
@@ -83,14 +69,20 @@ def update_ending_runs(
     now: int,
     unstored: Callable[[str], Unstored | None],
 ) -> tuple[Thread, Sequence[Ending]]:
-    """The same, with the extension ``end_runs``.
+    """End the runs that are named (an extension) and apply ``changes`` (record field names).
 
     Args:
         unstored: what this process holds of a run it is executing, beyond the database.
     """
     thread_lock.hold(connection, project_id, thread_id)
     ended = run_endings.end_named(connection, thread_id, end_runs, {}, now=now, unstored=unstored)
-    return update(connection, project_id, thread_id, changes), ended
+    if changes:
+        connection.execute(sa.update(_table).where(_table.c.id == thread_id).values(dict(changes)))
+    thread = get(connection, project_id, thread_id)
+    if "metadata" in changes:
+        connection.execute(sa.delete(_pairs).where(_pairs.c.thread_id == thread_id))
+        _index(connection, thread)
+    return thread, ended
 
 
 def delete(connection: Connection, project_id: str, thread_id: str) -> str | None:
