@@ -152,8 +152,8 @@ class Conversation:
         self._stale = False
         shown = {entry.item_id: entry for entry in entries}
         for one in self.ledger.held:
-            if one.item_id in shown and (files := self.images.of([shown[one.item_id]])):
-                self._files[one.message_id] = frozenset(files)
+            if one.item_id in shown:
+                self._shows(one.message_id, shown[one.item_id])
 
     async def recover(self, error: Exception, snapshot: Snapshot, decided: Plan | None) -> bool:
         """After a refusal: put right what we had wrong. False: it is final."""
@@ -189,11 +189,14 @@ class Conversation:
         left = [self._files.pop(one, frozenset()) for one in (*edits, *changes.deletes)]
         added = zip(message_ids, changes.messages, strict=False)
         for message_id, entry in (*edits.items(), *added):
-            if files := self.images.of([entry]):
-                self._files[message_id] = frozenset(files)
+            self._shows(message_id, entry)
         if self._conduct.delete_files == "with_message":
             for file_id in frozenset().union(*left).difference(*self._files.values()):
                 self.spawn(self._delete_file(file_id), name="delete_file")
+
+    def _shows(self, message_id: str, entry: Entry) -> None:
+        if files := self.images.of([entry]):
+            self._files[message_id] = frozenset(files)
 
     # assistant and thread -----------------------------------------------------------------------
 
